@@ -1,0 +1,262 @@
+/* CommitLog records built in a ring's arena, copied to the log and stamped; the answers to those who sent them.
+ * The layout is store.md 2.1; commitlog/record.py is the oracle. */
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "appliance.h"
+#include "bytes.h"
+
+#define MAGIC_V1 0xDAA320A7u
+#define ITEM_HEAD 20u
+#define AT_QUEUE_OFFSET 20u
+#define AT_PHYSICAL_OFFSET 28u
+#define AT_BORN_HOST 48u
+#define BORN_IPV6 0x10
+#define STORE_IPV6 0x20
+#define COMPRESSED_BITS 0x701 /* what a batch's items never are */
+
+typedef struct { /* behind the records of an entry, one each: what a ConsumeQueue row needs */
+  uint32_t size;
+  uint32_t reserved;
+  int64_t tags_code;
+} Index;
+
+typedef struct { /* one message about to become a record */
+  const uint8_t *body, *properties;
+  uint32_t body_size, properties_size, flag;
+  int32_t system_flag;
+} Message;
+
+static uint32_t crc_table[8][256];
+
+__attribute__((constructor)) static void prepare_crc(void) {
+  for (uint32_t i = 0; i < 256; i++) {
+    uint32_t c = i;
+    for (int k = 0; k < 8; k++) c = c & 1 ? c >> 1 ^ 0xEDB88320u : c >> 1;
+    crc_table[0][i] = c;
+  }
+  for (uint32_t i = 0; i < 256; i++)
+    for (int k = 1; k < 8; k++) crc_table[k][i] = crc_table[k - 1][i] >> 8 ^ crc_table[0][crc_table[k - 1][i] & 255];
+}
+
+uint32_t ap_crc32(const uint8_t *p, uint64_t size) {
+  uint32_t c = 0xFFFFFFFFu;
+  for (; size >= 8; size -= 8, p += 8) { /* slicing by eight; little-endian, as x86 and arm64 are */
+    uint32_t low, high;
+    memcpy(&low, p, 4);
+    memcpy(&high, p + 4, 4);
+    low ^= c;
+    c = crc_table[7][low & 255] ^ crc_table[6][low >> 8 & 255] ^ crc_table[5][low >> 16 & 255] ^
+        crc_table[4][low >> 24] ^ crc_table[3][high & 255] ^ crc_table[2][high >> 8 & 255] ^
+        crc_table[1][high >> 16 & 255] ^ crc_table[0][high >> 24];
+  }
+  while (size--) c = c >> 8 ^ crc_table[0][(c ^ *p++) & 255];
+  return ~c;
+}
+
+static uint32_t record_size(const ap_request *r, const ap_build *build, const Message *m, uint32_t born_size) {
+  uint32_t unended = m->properties_size && m->properties[m->properties_size - 1] != 2;
+  return 75 + born_size + build->store_host_size + m->body_size + r->topic_size + m->properties_size + unended +
+         build->suffix_size;
+}
+
+/* Writes one record whose queueOffset, physicalOffset and storeTimestamp are filled in by stamp(). */
+static uint8_t *put_record(uint8_t *p, const ap_request *r, const ap_build *build, const ap_connection *c,
+                           const Message *m, uint32_t size) {
+  uint32_t unended = m->properties_size && m->properties[m->properties_size - 1] != 2;
+  int32_t system_flag = m->system_flag & ~(BORN_IPV6 | STORE_IPV6);
+  if (c->peer_size == 20) system_flag |= BORN_IPV6;
+  if (build->store_host_size == 20) system_flag |= STORE_IPV6;
+  p = put32(p, size);
+  p = put32(p, MAGIC_V1);
+  p = put32(p, ap_crc32(m->body, m->body_size) & 0x7FFFFFFF);
+  p = put32(p, (uint32_t)r->queue_id);
+  p = put32(p, m->flag);
+  p = put64(p, 0);
+  p = put64(p, 0);
+  p = put32(p, (uint32_t)system_flag);
+  p = put64(p, (uint64_t)r->born_timestamp);
+  p = put_bytes(p, c->peer, c->peer_size);
+  p = put64(p, 0);
+  p = put_bytes(p, build->store_host, build->store_host_size);
+  p = put32(p, (uint32_t)r->reconsume_times);
+  p = put64(p, 0);
+  p = put32(p, m->body_size);
+  p = put_bytes(p, m->body, m->body_size);
+  *p++ = (uint8_t)r->topic_size;
+  p = put_bytes(p, (const uint8_t *)r->topic, r->topic_size);
+  p = put16(p, m->properties_size + unended + build->suffix_size);
+  p = put_bytes(p, m->properties, m->properties_size);
+  if (unended) *p++ = 2;
+  return put_bytes(p, build->suffix, build->suffix_size);
+}
+
+/* The next item of a batch; its begin moves on. ap_request_measure has checked the lengths. */
+static Message next_item(const ap_request *r, const uint8_t **at) {
+  const uint8_t *p = *at;
+  uint32_t body = get32(p + 16);
+  Message m = {p + ITEM_HEAD, p + ITEM_HEAD + body + 2, body, get16(p + ITEM_HEAD + body), get32(p + 12),
+               r->system_flag & ~COMPRESSED_BITS};
+  *at = p + get32(p);
+  return m;
+}
+
+static Message whole_message(const ap_request *r) {
+  Message m = {(const uint8_t *)r->body, (const uint8_t *)r->text, r->body_size, r->text_size, (uint32_t)r->user_flag,
+               r->system_flag};
+  return m;
+}
+
+static uint64_t aligned(uint64_t size) { return (size + 7) & ~7ull; }
+
+/* Bytes of all records of a request. */
+static uint64_t measure(const ap_request *r, const ap_build *build, const ap_connection *c) {
+  Message m = whole_message(r);
+  if (!r->record_count) return record_size(r, build, &m, c->peer_size);
+  uint64_t size = 0;
+  const uint8_t *at = (const uint8_t *)r->body;
+  for (uint32_t i = 0; i < r->record_count; i++) {
+    m = next_item(r, &at);
+    size += record_size(r, build, &m, c->peer_size);
+  }
+  return size;
+}
+
+static void build_single(const ap_request *r, const ap_build *build, const ap_connection *c, uint8_t *to,
+                         ap_send *entry) {
+  Message m = whole_message(r);
+  put_record(to, r, build, c, &m, entry->record_size);
+  entry->record_count = 1;
+  entry->tags_code = r->tagged ? r->tags_code : 0;
+  entry->unique_key_size = r->unique_key_size;
+  entry->unique_key_at = AT_BORN_HOST + c->peer_size + 8 + build->store_host_size + 16 + r->body_size + 1 +
+                         r->topic_size + 2 + r->unique_key_at;
+}
+
+static void build_batch(const ap_request *r, const ap_build *build, const ap_connection *c, uint8_t *to,
+                        ap_send *entry) {
+  const uint8_t *at = (const uint8_t *)r->body;
+  Index *index = (Index *)(to + aligned(entry->record_size));
+  for (uint32_t i = 0; i < r->record_count; i++) {
+    Message m = next_item(r, &at);
+    uint32_t size = record_size(r, build, &m, c->peer_size);
+    ap_properties found;
+    ap_properties_scan(m.properties, m.properties_size, &found);
+    index[i] = (Index){size, 0, found.tagged ? found.tags_code : 0};
+    to = put_record(to, r, build, c, &m, size);
+  }
+  entry->record_count = r->record_count;
+  entry->flags |= AP_BATCH;
+}
+
+static uint8_t *arena_of(const ap_ring *ring) {
+  return (uint8_t *)ring + sizeof *ring + ring->capacity * ring->entry_size;
+}
+
+static ap_send *send_entry(const ap_ring *ring, uint64_t position) {
+  return (ap_send *)((uint8_t *)ring + sizeof *ring) + (position & (ring->capacity - 1));
+}
+
+static ap_done *done_entry(const ap_ring *done, uint64_t position) {
+  return (ap_done *)((uint8_t *)done + sizeof *done) + (position & (done->capacity - 1));
+}
+
+static uint8_t *records_of(const ap_ring *ring, const ap_send *entry) {
+  return arena_of(ring) + (entry->arena_at & (ring->arena_size - 1));
+}
+
+/* Claims `need` contiguous bytes; the arena position, or UINT64_MAX when the ring is full. */
+static uint64_t claim(const ap_ring *ring, uint64_t *arena_head, uint64_t need, uint64_t limit) {
+  uint64_t at = *arena_head, left = ring->arena_size - (at & (ring->arena_size - 1));
+  if (need > left) at += left;
+  if (at + need > limit) return UINT64_MAX;
+  *arena_head = at + need;
+  return at;
+}
+
+int64_t ap_send_build(const ap_net *net, const ap_request *requests, const uint32_t *chosen, uint64_t count,
+                      const ap_build *build, ap_ring *ring, uint64_t head, uint64_t entry_limit,
+                      uint64_t *arena_head, uint64_t arena_limit, const uint32_t *queue_indexes) {
+  uint64_t i = 0;
+  for (; i < count && head + i < entry_limit; i++) {
+    const ap_request *r = &requests[chosen[i]];
+    const ap_connection *c = &net->connections[(uint32_t)r->connection];
+    uint64_t size = measure(r, build, c), need = aligned(size) + r->record_count * sizeof(Index);
+    uint64_t at = claim(ring, arena_head, aligned(need), arena_limit);
+    if (at == UINT64_MAX) break;
+    ap_send *entry = send_entry(ring, head + i);
+    *entry = (ap_send){.sequence = head + i, .arena_at = at, .arena_size = (uint32_t)aligned(need),
+                       .record_size = (uint32_t)size, .queue_index = queue_indexes[i], .kind = AP_SEND,
+                       .connection = r->connection, .opaque = r->opaque, .code = r->code, .queue_id = r->queue_id,
+                       .received_ns = net->now_ns};
+    if (r->flag & 2) entry->flags |= AP_ONEWAY;
+    uint8_t *to = records_of(ring, entry);
+    if (r->record_count) build_batch(r, build, c, to, entry);
+    else build_single(r, build, c, to, entry);
+  }
+  return (int64_t)i;
+}
+
+static void stamp(uint8_t *record, int64_t queue_offset, int64_t physical_offset, int64_t timestamp) {
+  put64(record + AT_QUEUE_OFFSET, (uint64_t)queue_offset);
+  put64(record + AT_PHYSICAL_OFFSET, (uint64_t)physical_offset);
+  uint32_t born = get32(record + 36) & BORN_IPV6 ? 20 : 8;
+  put64(record + AT_BORN_HOST + born, (uint64_t)timestamp);
+}
+
+/* Stamps every record of an entry where it now lies; 0 when their sizes do not add up. */
+static int stamp_all(uint8_t *at, const ap_send *entry, const ap_done *done) {
+  uint64_t begin = 0;
+  for (uint32_t i = 0; i < entry->record_count; i++) {
+    uint32_t size = begin + 4 <= entry->record_size ? get32(at + begin) : 0;
+    if (size < 91 || begin + size > entry->record_size) return 0;
+    stamp(at + begin, done->queue_offset + i, done->physical_offset + (int64_t)begin, done->store_timestamp);
+    begin += size;
+  }
+  return begin == entry->record_size;
+}
+
+int64_t ap_append(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, uint8_t *file,
+                  int64_t file_begin, uint64_t file_size) {
+  int64_t bytes = 0;
+  for (uint64_t i = first; i < last; i++) {
+    const ap_send *entry = send_entry(ring, i);
+    const ap_done *d = done_entry(done, i);
+    if (entry->kind != AP_SEND || d->code) continue;
+    uint64_t at = (uint64_t)(d->physical_offset - file_begin);
+    if (d->physical_offset < file_begin || at + entry->record_size > file_size) return AP_EINVAL;
+    memcpy(file + at, records_of(ring, entry), entry->record_size);
+    if (!stamp_all(file + at, entry, d)) return AP_EINVAL;
+    bytes += entry->record_size;
+  }
+  return bytes;
+}
+
+int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, ap_row *out,
+                       uint64_t max) {
+  uint64_t n = 0;
+  for (uint64_t i = first; i < last; i++) {
+    const ap_send *entry = send_entry(ring, i);
+    const ap_done *d = done_entry(done, i);
+    if (entry->kind != AP_SEND || d->code) continue;
+    if (n + entry->record_count > max) return AP_EFULL;
+    const Index *index = (Index *)(records_of(ring, entry) + aligned(entry->record_size));
+    int64_t physical = d->physical_offset;
+    for (uint32_t k = 0; k < entry->record_count; k++) {
+      int batch = (entry->flags & AP_BATCH) != 0;
+      uint32_t size = batch ? index[k].size : entry->record_size;
+      out[n++] = (ap_row){physical, batch ? index[k].tags_code : entry->tags_code, d->queue_offset + k, (int32_t)size,
+                          0, d->queue_row, 0};
+      physical += size;
+    }
+  }
+  return (int64_t)n;
+}
+
+void ap_rows_write(const ap_row *rows, const uint64_t *addresses, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) {
+    uint8_t *p = put64((uint8_t *)addresses[i], (uint64_t)rows[i].physical_offset);
+    put64(put32(p, (uint32_t)rows[i].size), (uint64_t)rows[i].tags_code);
+  }
+}
