@@ -1,0 +1,1 @@
+"""Shared memory: regions, rings, tables and watermarks; no idea what they carry."""
