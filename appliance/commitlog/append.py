@@ -1,0 +1,200 @@
+"""The only code that adds to the log: offsets for a batch of ring entries, one copy, one journal.
+
+A batch is the entries of one ring that fit into the current file. First their offsets are written
+to the entries of the `done` ring that answer them, which nobody sees yet; then the journal is
+opened, the records are copied, the cursors move and the journal is closed. A writer that dies in
+between is followed by one that does the open journal again: same bytes, same places.
+
+Runs in: writer.
+Owns: the log's end: `appended`, `taken`, the queues' `next`.
+Fails: a file that cannot be had (disk full) refuses the batch with SERVICE_NOT_AVAILABLE; lengths
+       that do not add up are our own mistake and an assert.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance import failpoint
+from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
+from appliance.ring.region import Region
+from appliance.ring.ring import Ring
+from appliance.ring.watermarks import Watermarks
+from clib import ffi, lib
+
+from appliance.commitlog.bindings import QueueRows
+from appliance.commitlog.record import blank
+
+BLANK_SIZE = 8
+"""Bytes that every append leaves free in its file, for the blank record (store sheet, 2.4)."""
+SERVICE_NOT_AVAILABLE = 14
+
+Column = npt.NDArray[np.int64]
+
+
+class Appender:
+    """Appends entries of send rings; `rings[i]` is answered by `done[i]`."""
+
+    def __init__(
+        self,
+        log: MappedFileQueue,
+        rows: QueueRows,
+        page: Region,
+        watermarks: Watermarks,
+        rings: list[Ring],
+        done: list[Ring],
+    ) -> None:
+        self._log, self._rows, self._watermarks = log, rows, watermarks
+        self._rings, self._done = rings, done
+        self._page = page.struct("ap_writer")
+        self._journal = self._page.journal
+        self._open = ffi.addressof(self._journal, "open")
+        self.last_timestamp = 0
+
+    def taken(self, ring: int) -> int:
+        """Entries of that ring before this position are in the log (or refused)."""
+        return int(self._page.taken[ring])
+
+    def append(self, ring: int, now_ms: int) -> int:
+        """Takes what waits in one ring; how many entries."""
+        first, last = self.taken(ring), self._rings[ring].head
+        at = first
+        while at < last:
+            at += self._append_some(ring, at, last, now_ms)
+        return last - first
+
+    def _append_some(self, ring: int, first: int, last: int, now_ms: int) -> int:
+        """Appends the entries from `first` on that fit into one file; at least one is taken."""
+        part = self._rings[ring].part(first, last)
+        self._bind(part)
+        sizes = part["record_size"].astype(np.int64)
+        ends = np.cumsum(sizes)
+        try:
+            file = self._file_for(int(sizes[0]))
+        except OSError as error:
+            return self._refuse(ring, first, last, error)
+        room = file.end_offset - BLANK_SIZE - self._watermarks.appended
+        count = int(np.searchsorted(ends, room, side="right"))
+        assert count > 0, f"a record of {int(sizes[0])} bytes does not fit into a file"
+        self.last_timestamp = max(self.last_timestamp, now_ms)
+        begin = self._watermarks.appended
+        self._assign(ring, first, part[:count], begin + ends[:count] - sizes[:count])
+        failpoint.reach("append.assigned")
+        self._open_journal(ring, first, first + count, begin, begin + int(ends[count - 1]))
+        failpoint.reach("append.journaled")
+        self._perform(file)
+        return count
+
+    def _bind(self, part: npt.NDArray[Any]) -> None:
+        for entry in part[part["kind"] == lib.AP_BIND]:
+            base = int(entry["queue_index"])
+            for row in range(base, base + int(entry["record_count"])):
+                self._rows.bind(row)
+
+    def _file_for(self, size: int) -> MappedFile:
+        """The file that the next record goes to; rolls when it does not fit."""
+        appended = self._watermarks.appended
+        file = self._log.file_at(appended)
+        if file is not None and appended + size + BLANK_SIZE <= file.end_offset:
+            return file
+        following = self._log.file_at(file.end_offset) if file is not None else None
+        if following is None:
+            following = self._log.next_file(appended if file is None else file.end_offset)
+        if file is not None:
+            position = appended - file.first_offset
+            filler = blank(file.size - position)
+            file.view[position : position + len(filler)] = np.frombuffer(filler, np.uint8)
+            self._watermarks.move("appended", following.first_offset)
+        return following
+
+    def _assign(self, ring: int, first: int, part: npt.NDArray[Any], physical: Column) -> None:
+        """Writes the offsets of a batch to the entries that will answer it."""
+        done = self._done[ring]
+        slots = done.slots(first, first + len(part))
+        rows = self._rows.follow(part["queue_index"])
+        sends = part["kind"] == lib.AP_SEND
+        counts = np.where(sends, part["record_count"], 0).astype(np.int64)
+        answers = done.entries
+        answers["sequence"][slots] = np.arange(first, first + len(part), dtype=np.uint64)
+        answers["physical_offset"][slots] = physical
+        answers["queue_offset"][slots] = grouped_offsets(rows, counts, self._rows.next)
+        answers["store_timestamp"][slots] = self.last_timestamp
+        answers["code"][slots] = 0
+        answers["queue_row"][slots] = rows
+
+    def _open_journal(self, ring: int, first: int, last: int, begin: int, end: int) -> None:
+        journal = self._journal
+        journal.ring, journal.first, journal.last = ring, first, last
+        journal.log_begin, journal.log_end = begin, end
+        journal.store_timestamp = self.last_timestamp
+        lib.ap_store(self._open, 1)
+
+    def _perform(self, file: MappedFile) -> None:
+        """Does what the journal says, and closes it."""
+        journal = self._journal
+        ring, first, last = int(journal.ring), int(journal.first), int(journal.last)
+        copied = lib.ap_append(
+            self._rings[ring].header,
+            self._done[ring].header,
+            first,
+            last,
+            ffi.cast("uint8_t *", file.address),
+            file.first_offset,
+            file.size,
+        )
+        assert copied == journal.log_end - journal.log_begin, f"ring {ring}: {copied} bytes copied"
+        failpoint.reach("append.copied")
+        self._count(ring, first, last)
+        self._page.taken[ring] = last
+        self._watermarks.move("appended", int(journal.log_end))
+        failpoint.reach("append.counted")
+        lib.ap_store(self._open, 0)
+        failpoint.reach("append.closed")
+
+    def _count(self, ring: int, first: int, last: int) -> None:
+        """Moves the queues' `next` behind the batch; doing it twice changes nothing."""
+        answers = self._done[ring].part(first, last)
+        part = self._rings[ring].part(first, last)
+        sends = part["kind"] == lib.AP_SEND
+        ends = answers["queue_offset"][sends] + part["record_count"][sends]
+        self._rows.next[answers["queue_row"][sends]] = ends  # ascending: the last one stays
+
+    def _refuse(self, ring: int, first: int, last: int, error: OSError) -> int:
+        """No file can be had: these sends are answered so, and nothing of them is stored."""
+        done = self._done[ring]
+        slots = done.slots(first, last)
+        done.entries["sequence"][slots] = np.arange(first, last, dtype=np.uint64)
+        done.entries["code"][slots] = SERVICE_NOT_AVAILABLE
+        self._page.taken[ring] = last
+        self.refused = str(error)
+        return last - first
+
+    def redo(self) -> bool:
+        """Does an open journal of a dead writer again; True when there was one."""
+        if not self._journal.open:
+            return False
+        begin = int(self._journal.log_begin)
+        file = self._log.file_at(begin)
+        assert file is not None, f"the journal's file at {begin} is gone"
+        self._watermarks.restart("appended", begin)
+        self.last_timestamp = max(self.last_timestamp, int(self._journal.store_timestamp))
+        self._perform(file)
+        return True
+
+
+def grouped_offsets(rows: npt.NDArray[Any], counts: Column, following: Column) -> Column:
+    """Queue offsets for a batch: entry i takes counts[i] offsets of queue rows[i], in order.
+
+    `following` is each queue's next offset. int64, same shape as rows.
+    """
+    if len(rows) == 1:
+        return following[rows]
+    order = np.argsort(rows, kind="stable")
+    queues, sizes = rows[order], counts[order]
+    before = np.cumsum(sizes) - sizes
+    begins = np.flatnonzero(np.concatenate(([True], queues[1:] != queues[:-1])))
+    lengths = np.diff(np.append(begins, len(rows)))
+    offsets = np.empty(len(rows), np.int64)
+    offsets[order] = following[queues] + before - np.repeat(before[begins], lengths)
+    return offsets
