@@ -1,0 +1,1 @@
+"""The NameServer's mind: who serves which topic, and the settings that everybody shares."""

@@ -1,0 +1,1 @@
+"""The wire: bytes, frames, the request table, and the connections that carry them."""
