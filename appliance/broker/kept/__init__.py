@@ -1,0 +1,1 @@
+"""What the coordinator keeps between requests: in memory, in shared tables, in Apache's files."""

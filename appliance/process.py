@@ -1,0 +1,108 @@
+"""The loop around a process's step: when to go on, when to sleep, when to stop.
+
+Runs in: every child of the supervisor.
+Owns: the process's row in the process table; nothing of what the process does.
+Fails: what a step raises ends the process with one line; the supervisor starts it again.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Protocol
+
+from appliance import failpoint
+from appliance.clock import Clock, Now
+from appliance.heritage import Heritage, process_name
+from clib import ffi, lib
+
+log = logging.getLogger("appliance.process")
+
+SLEEP_MAX_MS = 1000
+STOP_TIMEOUT_NS = 20_000_000_000
+
+
+class Process(Protocol):
+    """What the loop drives. A step does a bounded amount of work and says how much."""
+
+    ready: bool
+
+    def step(self, now: Now) -> int:
+        """Does what there is to do; 0 when there was nothing."""
+
+    def wait(self, timeout_ms: int, now: Now) -> None:
+        """Sleeps until there may be something to do."""
+
+    def sleep_ms(self, now: Now) -> int:
+        """How long it may sleep at the most when nobody rings."""
+
+    def stop(self, now: Now) -> bool:
+        """Goes towards a clean end; True once it is reached. Called after each step."""
+
+    def close(self) -> None:
+        """Lets go of what it holds."""
+
+
+def run(number: int, heritage: Heritage, make: Callable[[], Process], clock: Clock) -> int:
+    """Runs a process until it is told to stop; returns its exit code."""
+    name = process_name(number)
+    parent = os.getppid()
+    lib.ap_name_process(name.encode(), signal.SIGTERM)
+    stop = _StopSignal()
+    failpoint.arm_from_environment()
+    try:
+        process = make()
+        _loop(number, heritage, process, clock, stop, parent)
+        process.close()
+    except Exception:
+        log.exception("%s ends: our own mistake or the machine's", name)
+        return 1
+    finally:
+        if os.getppid() != parent:
+            heritage.segments.remove()  # the supervisor is dead: leave nothing behind
+    return 0
+
+
+class _StopSignal:
+    """SIGTERM asks for a clean end; SIGINT is the supervisor's business."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, _signal: int, _frame: object) -> None:
+        self.asked = True
+
+
+def _loop(
+    number: int,
+    heritage: Heritage,
+    process: Process,
+    clock: Clock,
+    stop: _StopSignal,
+    parent: int,
+) -> None:
+    bells = heritage.doorbells
+    row = bells.rows[number]
+    ready = ffi.addressof(row, "ready")
+    began_ns = 0
+    while True:
+        now = clock.now()
+        work = process.step(now)
+        row.steps += 1
+        row.beat_ns = now.monotonic_ns
+        if process.ready and not row.ready:
+            lib.ap_store(ready, row.generation)
+        if stop.asked:
+            began_ns = began_ns or now.monotonic_ns
+            late = now.monotonic_ns - began_ns > STOP_TIMEOUT_NS
+            if os.getppid() != parent or process.stop(now) or late:
+                return
+        if work:
+            continue
+        bells.announce_sleep(number)
+        now = clock.now()
+        if process.step(now) == 0:
+            process.wait(min(process.sleep_ms(now), SLEEP_MAX_MS), now)
+        bells.awake(number)
