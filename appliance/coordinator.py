@@ -33,7 +33,7 @@ from appliance.broker import (
     topics,
 )
 from appliance.broker.appends import Appended, Appends, Asker, Origin
-from appliance.broker.delay import Deliveries
+from appliance.broker.delay import Deliveries, source_of
 from appliance.broker.effects import (
     Again,
     Append,
@@ -43,7 +43,7 @@ from appliance.broker.effects import (
     Push,
     frontend_of,
 )
-from appliance.broker.kept.delays import Delays
+from appliance.broker.kept.delays import LEVELS_MS, Delays
 from appliance.broker.kept.file import StateFile
 from appliance.broker.kept.groups import Groups
 from appliance.broker.kept.offsets import ConsumeOffsets
@@ -90,6 +90,8 @@ QUESTIONS_MAX = 256
 RESULTS_MAX = 1024
 """Of the writer in one step."""
 
+REGISTER_NS = 5_000_000
+"""Between two looks at the NameServers, when they and we have no news."""
 OFFSETS_NS = 5_000_000_000
 DELAYS_NS = 10_000_000_000
 SCAN_NS = 10_000_000_000
@@ -115,6 +117,8 @@ class Coordinator:
     ) -> None:
         self._heritage = heritage
         self._bells = heritage.doorbells
+        levels = range(1, len(LEVELS_MS) + 1)
+        assert heritage.frontends <= min(map(source_of, levels)), "each source has its number"
         generation = int(self._bells.rows[COORDINATOR].generation)
         self.state = open_state(heritage, disk, now, random or Random())
         self.state.recovering = generation > 1
@@ -131,6 +135,7 @@ class Coordinator:
         # What takes up to half a ring's arena always finds its place there in the end.
         self._told_max = heritage.limits.arena_size // 2
         self._recovered_ns = now.monotonic_ns + RECOVERY_NS
+        self._register_ns = now.monotonic_ns
         self._offsets_ns = now.monotonic_ns + OFFSETS_NS
         self._delays_ns = now.monotonic_ns + DELAYS_NS
         self._scan_ns = now.monotonic_ns + SCAN_NS
@@ -231,7 +236,10 @@ class Coordinator:
         effects = outcome if isinstance(outcome, list) else [outcome]
         for effect in effects:
             if isinstance(effect, Append):
-                return self._appends.push(effect, origin, Asker(question.connection, frame))
+                # A successor skips all up to here: earlier questions must have their answers.
+                settled = self._lines[origin.source].drain()
+                asker = Asker(question.connection, frame)
+                return settled and self._appends.push(effect, origin, asker)
             if isinstance(effect, Response):
                 self._answer(question.connection, frame, effect)
             elif isinstance(effect, Again):
@@ -341,9 +349,11 @@ class Coordinator:
 
     def _register(self, now: Now) -> int:
         changed = self.state.topics.take_changed()
-        if changed:
-            self._registration.announce(changed)
+        if not changed and now.monotonic_ns < self._register_ns:
+            return 0
+        self._registration.announce(changed)
         work = self._registration.step(now)
+        self._register_ns = now.monotonic_ns + (0 if work else REGISTER_NS)
         ordered = [self.state.topics.get(name) for name in self._registration.take_ordered()]
         fresh = [replace(one, order=True) for one in ordered if one is not None and not one.order]
         if fresh:
@@ -378,9 +388,14 @@ class Coordinator:
 
     # ------------------------------------------------------------- waiting and ending
 
+    def pending(self) -> bool:
+        """Whether there are new questions or results."""
+        return self._appends.pending or any(line.pending for line in self._lines)
+
     def sleep_ms(self, now: Now) -> int:
         """Until something is due that nobody rings for."""
-        if self._registration.busy or self._unbound or not self.ready:
+        blocked = self._unbound or any(line.blocked for line in self._lines)
+        if blocked or self._registration.busy or not self.ready:
             return _SLEEP_BUSY_MS
         due = [self._offsets_ns, self._delays_ns, self._scan_ns]
         if self.state.recovering:
@@ -391,14 +406,19 @@ class Coordinator:
         left_ms = (min(due) - now.monotonic_ns + 999_999) // 1_000_000
         return max(0, min(left_ms, _SLEEP_MS))
 
+    def pending(self) -> bool:
+        """Questions of the frontends or results of the writer wait."""
+        return self._appends.answered or any(line.asked for line in self._lines)
+
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleeps until the doorbell rings or a NameServer speaks."""
-        poll = select.poll()
-        poll.register(self._bells.bells[COORDINATOR], select.POLLIN)
+        poll, bell = select.poll(), self._bells.bells[COORDINATOR]
+        poll.register(bell, select.POLLIN)
         for link in self._registration.links:
             if link.fileno() >= 0:
                 poll.register(link.fileno(), select.POLLIN | select.POLLOUT * link.wants_write)
-        poll.poll(timeout_ms)
+        if any(rung != bell for rung, _ in poll.poll(timeout_ms)):
+            self._register_ns = now.monotonic_ns
         self._bells.hush(COORDINATOR)
 
     def stop(self, now: Now) -> bool:

@@ -115,7 +115,7 @@ class Frontend:
 
     def step(self, now: Now) -> int:
         """Answers that are ready, pulls that woke, frames that came."""
-        self._sockets.wait(0, now)
+        self._sockets.look(now)
         work = self._sends.complete() + self._take_answers(now) + self._pulls.wake(now)
         if self._may_receive():
             work += self._receive(now)
@@ -299,6 +299,10 @@ class Frontend:
             return 1000
         left_ns = self._pulls.parked.next_deadline_ns - now.monotonic_ns
         return max(0, left_ns // 1_000_000 + 1)
+
+    def pending(self) -> bool:
+        """Answers of the writer or the coordinator wait."""
+        return self._sends.pending or self._tell.tail != self._tell.head
 
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleeps until a socket or the doorbell has something."""

@@ -39,8 +39,11 @@ LINES_A_SECOND = 10
 class Sockets(Protocol):
     """What the process needs of `net.poll.Sockets`."""
 
+    def look(self, now: Now, /) -> None:
+        """See which connections have something, unless `wait` just did."""
+
     def wait(self, timeout_ms: int, now: Now, /) -> int:
-        """Look which connections have something."""
+        """Wait until a connection has something."""
 
     def receive(self) -> list[tuple[int, bytes]]:
         """Frames that have arrived, without their length words, each with its connection."""
@@ -113,7 +116,7 @@ class NameServer:
 
     def step(self, now: Now) -> int:
         """Serve what has arrived, forget who is silent, push; returns how much was done."""
-        self._sockets.wait(0, now)
+        self._sockets.look(now)
         self._sockets.opened()  # Of no interest until they say something.
         arrived = self._sockets.receive()
         for connection, data in arrived:
@@ -132,6 +135,10 @@ class NameServer:
         due_ns = min(self._scan_ns, self._sweep_ns) - now.monotonic_ns
         due_ms = max(0, due_ns // 1_000_000 + 1)
         return min(due_ms, PUSH_SLEEP_MS) if self._pushes else due_ms
+
+    def pending(self) -> bool:
+        """Everything that it hears of comes by its sockets."""
+        return False
 
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleep until a socket or the doorbell has something."""

@@ -8,7 +8,7 @@ Fails: what a step raises ends the process with one line; the supervisor starts 
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from appliance import failpoint
@@ -30,8 +30,11 @@ class Process(Protocol):
     def step(self, now: Now) -> int:
         """Does what there is to do; 0 when there was nothing."""
 
+    def pending(self) -> bool:
+        """Whether another process left something to do; cheap, it is asked before each sleep."""
+
     def wait(self, timeout_ms: int, now: Now) -> None:
-        """Sleeps until there may be something to do."""
+        """Looks what there is to do outside, and sleeps until there is; at once when it is 0."""
 
     def sleep_ms(self, now: Now) -> int:
         """How long it may sleep at the most when nobody rings."""
@@ -48,11 +51,13 @@ def run(number: int, heritage: Heritage, make: Callable[[], Process], clock: Clo
     name = process_name(number)
     parent = os.getppid()
     lib.ap_name_process(name.encode(), signal.SIGTERM)
-    stop = _StopSignal()
+    stop = _StopSignal(parent)
     failpoint.arm_from_environment()
     try:
         process = make()
-        _loop(number, heritage, process, clock, stop, parent)
+        for timeout_ms in turns(number, heritage, process, clock, stop):
+            if timeout_ms:
+                process.wait(timeout_ms, clock.now())
         process.close()
     except Exception:
         log.exception("%s ends: our own mistake or the machine's", name)
@@ -63,26 +68,42 @@ def run(number: int, heritage: Heritage, make: Callable[[], Process], clock: Clo
     return 0
 
 
+class Stop(Protocol):
+    """Whether the process is to end. A simulation has its own."""
+
+    @property
+    def asked(self) -> bool:
+        """It is to go towards a clean end."""
+
+    @property
+    def orphaned(self) -> bool:
+        """The supervisor is dead: nobody waits for a clean end."""
+
+
 class _StopSignal:
     """SIGTERM asks for a clean end; SIGINT is the supervisor's business."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: int) -> None:
         self.asked = False
+        self._parent = parent
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, _signal: int, _frame: object) -> None:
         self.asked = True
 
+    @property
+    def orphaned(self) -> bool:
+        return os.getppid() != self._parent
 
-def _loop(
-    number: int,
-    heritage: Heritage,
-    process: Process,
-    clock: Clock,
-    stop: _StopSignal,
-    parent: int,
-) -> None:
+
+def turns(
+    number: int, heritage: Heritage, process: Process, clock: Clock, stop: Stop
+) -> Iterator[int]:
+    """The loop, a turn at a time: yields for how many ms the process may sleep before the next one.
+
+    Ends when the process has come to its end. Whoever drives it decides how to sleep.
+    """
     bells = heritage.doorbells
     row = bells.rows[number]
     ready = ffi.addressof(row, "ready")
@@ -92,17 +113,18 @@ def _loop(
         work = process.step(now)
         row.steps += 1
         row.beat_ns = now.monotonic_ns
-        if process.ready and not row.ready:
+        if process.ready and row.ready != row.generation:
             lib.ap_store(ready, row.generation)
         if stop.asked:
             began_ns = began_ns or now.monotonic_ns
             late = now.monotonic_ns - began_ns > STOP_TIMEOUT_NS
-            if os.getppid() != parent or process.stop(now) or late:
+            if stop.orphaned or process.stop(now) or late:
                 return
         if work:
+            yield 0
             continue
         bells.announce_sleep(number)
         now = clock.now()
-        if process.step(now) == 0:
-            process.wait(min(process.sleep_ms(now), SLEEP_MAX_MS), now)
+        work = process.step(now)
+        yield 0 if work else min(process.sleep_ms(now), SLEEP_MAX_MS)
         bells.awake(number)

@@ -41,6 +41,8 @@ class Writer:
         self._rings = [Ring(region, "ap_send") for region in heritage.send]
         self._done = [Ring(region, "ap_done") for region in heritage.done]
         self._sync = settings.flush == "sync"
+        self._poll = select.poll()
+        self._poll.register(self._bells.bells[WRITER], select.POLLIN)
         self._tick_ns = 0
         self._failed = ""
         self._store = open_store(
@@ -179,12 +181,14 @@ class Writer:
         due_ns = self._flush.due_in_ns(now)
         return 1000 if due_ns is None else due_ns // 1_000_000 + 1
 
+    def pending(self) -> bool:
+        """Entries wait."""
+        return any(self._appender.taken(i) < ring.head for i, ring in enumerate(self._rings))
+
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleeps on the doorbell: others ring it for entries, the flush thread for a sync."""
-        poll = select.poll()
-        poll.register(self._bells.bells[WRITER], select.POLLIN)
-        poll.poll(timeout_ms)
-        self._bells.hush(WRITER)
+        if timeout_ms and self._poll.poll(timeout_ms):
+            self._bells.hush(WRITER)
 
     def stop(self, now: Now) -> bool:
         """Everything that was sent is appended, shown and answered before the end."""

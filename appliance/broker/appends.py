@@ -11,7 +11,7 @@ The answer is built from the entry alone; nothing about it is kept anywhere else
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,13 @@ from appliance.net.frame import JSON, ONEWAY, ROCKETMQ, Frame
 from appliance.net.requests import BY_NAME, Response, answer
 from appliance.net.responses import SERVICE_NOT_AVAILABLE, SUCCESS, SYSTEM_ERROR, name_of
 from appliance.ring.ring import Ring
-from clib import lib
+from clib import ffi, lib
 
 from appliance.broker.effects import Append, Connection, connection_of, frontend_of, local_of
 from appliance.broker.kept.topics import Topics
 from appliance.broker.state import REGION
 
-SOURCES_MAX = 64
+SOURCES_MAX: int = dict(ffi.typeof("ap_coordinator").fields)["appended_origin"].type.length
 """Sources that a page has room for: frontends from 0 up, delay levels from the end down."""
 
 _SOURCE_SHIFT = 56
@@ -128,6 +128,16 @@ class Appends:
         """Whether nothing is on its way."""
         return self._done.tail == self._send.head
 
+    @property
+    def answered(self) -> bool:
+        """Whether a result waits to be seen."""
+        return self._done.tail < self._done.head
+
+    @property
+    def pending(self) -> bool:
+        """Whether results wait to be seen."""
+        return self._done.tail != self._done.head
+
     # To the writer -------------------------------------------------------------------------------
 
     def push(self, append: Append, origin: Origin, asker: Asker | None = None) -> bool:
@@ -171,7 +181,7 @@ class Appends:
 
     # From the writer -----------------------------------------------------------------------------
 
-    def results(self, count_max: int) -> Iterator[Appended]:
+    def results(self, count_max: int) -> Generator[Appended, None, None]:
         """What has come back, in order. A result counts as seen when the next one is asked for."""
         first, last = self._done.poll()
         for position in range(first, min(last, first + count_max)):

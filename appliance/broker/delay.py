@@ -10,7 +10,9 @@ behind the last one that was handed over. Peer: ScheduleMessageService (store.md
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import numpy as np
 
 from appliance.clock import Now
 from appliance.commitlog.record import Record, build, decode_properties, parse, tags_code
@@ -18,7 +20,7 @@ from appliance.commitlog.record import Record, build, decode_properties, parse, 
 from appliance.broker import names
 from appliance.broker.appends import SOURCES_MAX, Appended, Appends, Origin
 from appliance.broker.effects import Append
-from appliance.broker.kept.delays import LEVELS_MS, delay_ms
+from appliance.broker.kept.delays import LEVELS_MS
 from appliance.broker.state import State
 from appliance.broker.store import Unit
 
@@ -35,30 +37,22 @@ def source_of(level: int) -> int:
     return SOURCES_MAX - level
 
 
-@dataclass(slots=True)
-class _Level:
-    number: int
-    offset: int
-    """The next one to hand over."""
-    look_ns: int = 0
-    """When to look at it again: it is not due before, or the writer has refused it."""
-
-
 class Deliveries:
-    """All levels."""
+    """All levels; arrays and lists are by level, from 0 for level 1."""
 
     def __init__(self, state: State, appends: Appends) -> None:
         self._state = state
         self._appends = appends
-        self._levels = [self._level(n) for n in range(1, len(LEVELS_MS) + 1)]
-
-    def _level(self, number: int) -> _Level:
-        handed_over = self._appends.after(source_of(number))
-        return _Level(number, max(self._state.delays.offset(number), handed_over))
+        levels = range(1, len(LEVELS_MS) + 1)
+        known = [max(state.delays.offset(n), appends.after(source_of(n))) for n in levels]
+        self._next = np.array(known, np.int64)
+        """The next offset to hand over."""
+        self._look_ns = [0] * len(LEVELS_MS)
+        """When to look at it again: it is not due before, or the writer has refused it."""
 
     def step(self, now: Now) -> int:
         """Hand over what is due; how many."""
-        return sum(self._deliver(level, now) for level in self._levels)
+        return sum(self._deliver(level, now) for level in self._waiting())
 
     def owns(self, appended: Appended) -> bool:
         """Whether a result belongs to a delay level."""
@@ -67,46 +61,49 @@ class Deliveries:
     def seen(self, appended: Appended, now: Now) -> None:
         """A delivery is stored, or must be tried again."""
         number, offset = SOURCES_MAX - appended.origin.source, appended.origin.position
-        level = self._levels[number - 1]
-        if appended.code == 0 and offset < level.offset:
+        level = number - 1
+        if appended.code == 0 and offset < self._next[level]:
             self._state.delays.advance(number, offset + 1)
         elif appended.code != 0:
-            level.offset = min(level.offset, offset)
-            level.look_ns = now.monotonic_ns + PAUSE_NS
+            self._next[level] = min(int(self._next[level]), offset)
+            self._look_ns[level] = now.monotonic_ns + PAUSE_NS
 
     def next_look_ns(self) -> int | None:
         """When to look at the first message that waits now; None: none waits."""
-        waiting = [level.look_ns for level in self._levels if self._waits(level)]
-        return min(waiting, default=None)
+        return min((self._look_ns[level] for level in self._waiting()), default=None)
 
-    def _waits(self, level: _Level) -> bool:
-        _, end = self._state.store.bounds(names.SCHEDULE_TOPIC, level.number - 1)
-        return level.offset < end
+    def _waiting(self) -> list[int]:
+        """Levels that have something to deliver, sooner or later."""
+        ends = self._state.store.ends(names.SCHEDULE_TOPIC)[: len(LEVELS_MS)]
+        waiting: list[int] = np.flatnonzero(ends > self._next[: len(ends)]).tolist()
+        return waiting
 
-    def _deliver(self, level: _Level, now: Now) -> int:
-        if now.monotonic_ns < level.look_ns:
+    def _deliver(self, level: int, now: Now) -> int:
+        if now.monotonic_ns < self._look_ns[level]:
             return 0
-        begin, end = self._state.store.bounds(names.SCHEDULE_TOPIC, level.number - 1)
-        level.offset = max(level.offset, begin)
+        begin, end = self._state.store.bounds(names.SCHEDULE_TOPIC, level)
+        self._next[level] = max(int(self._next[level]), begin)
         count = 0
-        while level.offset < end and count < BATCH_MAX and self._deliver_one(level, now):
+        while self._next[level] < end and count < BATCH_MAX and self._deliver_one(level, now):
             count += 1
         return count
 
-    def _deliver_one(self, level: _Level, now: Now) -> bool:
-        unit = self._state.store.unit(names.SCHEDULE_TOPIC, level.number - 1, level.offset)
+    def _deliver_one(self, level: int, now: Now) -> bool:
+        """Hand over a level's next message; False when that must wait."""
+        offset = int(self._next[level])
+        unit = self._state.store.unit(names.SCHEDULE_TOPIC, level, offset)
         if unit is None:
             return False
         wait_ms = unit.tags_code - now.wall_ms
         # A time beyond the level's delay comes from a clock that has been set back since.
-        if 0 < wait_ms <= delay_ms(level.number):
-            level.look_ns = now.monotonic_ns + wait_ms * 1_000_000
+        if 0 < wait_ms <= LEVELS_MS[level]:
+            self._look_ns[level] = now.monotonic_ns + wait_ms * 1_000_000
             return False
         append = self._append(unit)
-        origin = Origin(source_of(level.number), level.offset)
+        origin = Origin(source_of(level + 1), offset)
         if append is not None and not self._appends.push(append, origin):
             return False
-        level.offset += 1
+        self._next[level] = offset + 1
         return True
 
     def _append(self, unit: Unit) -> Append | None:

@@ -6,7 +6,7 @@ Fails: never; what finds no room waits here, and no more questions are taken mea
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from appliance.ring.ring import Ring
@@ -34,13 +34,30 @@ class Line:
         self._tell = tell
         self._wake = wake
         self._handled = ask.tail
+        self._looked = ask.tail
         self._waiting: deque[tuple[int, Connection, bytes]] = deque()
 
     # What it asks --------------------------------------------------------------------------------
 
-    def questions(self, count_max: int) -> Iterator[Question]:
+    @property
+    def pending(self) -> bool:
+        """Whether it has asked something since the last look."""
+        return self._ask.head != self._looked
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something waits here for room that nobody rings for."""
+        return bool(self._waiting) or self._handled != self._looked
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is something new."""
+        return self._handled < self._ask.head
+
+    def questions(self, count_max: int) -> Generator[Question, None, None]:
         """What is new, in order; one counts as handled when the next is asked for."""
         first, last = self._handled, self._ask.head
+        self._looked = last
         for position in range(first, min(last, first + count_max)):
             entry = self._ask.entries[position & self._ask.mask]
             yield Question(

@@ -8,6 +8,9 @@ Fails: OSError is the machine's; what is not there is None, 0 or -1.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from appliance.commitlog.consume_queue import ConsumeQueueReader
 from appliance.commitlog.reader import LogReader
 from appliance.ring.tables import QueueTable
@@ -55,6 +58,13 @@ class StoreView:
         """(first queue offset in the log, the one behind the last that readers may see)."""
         row = self._topics.queue_row(topic, queue_id)
         return (0, 0) if row < 0 else (self._table.min(row), self._table.max(row))
+
+    def ends(self, topic: str) -> npt.NDArray[np.int64]:
+        """The ends of all queues of a topic, by queue id."""
+        config, row = self._topics.get(topic), self._topics.queue_row(topic, 0)
+        assert config is not None, f"{topic} is a system topic"
+        ends: npt.NDArray[np.int64] = self._table.offsets["max"][row : row + config.queue_count]
+        return ends
 
     def unit(self, topic: str, queue_id: int, queue_offset: int) -> Unit | None:
         """The row of a message."""

@@ -74,9 +74,11 @@ class Sockets:
         self._listeners: list[socket.socket] = []
         self._sockets: dict[int, str] = {}
         self._opened: list[tuple[int, str]] = []
-        self._limits = limits
         self.requests = np.zeros(limits.requests_max, layout.dtype("ap_request"))
+        self.request_rows = layout.pointer("ap_request", self.requests)
         self._keep: list[Any] = []
+        self._limits = limits
+        self._looked = False
         self.net = self._engine(limits, first_serial)
         lib.ap_net_prepare(self.net)
 
@@ -190,12 +192,20 @@ class Sockets:
 
     def wait(self, timeout_ms: int, now: Now) -> int:
         """Waits until a socket or the doorbell has something; how many do."""
+        self._looked = True
         return int(lib.ap_net_wait(self.net, timeout_ms, now.monotonic_ns))
+
+    def look(self, now: Now) -> None:
+        """Like wait(0), unless somebody waited since the last scan."""
+        if not self._looked:
+            self.wait(0, now)
+        self.net.now_ns = now.monotonic_ns
 
     def scan(self, topics: Any, groups: Any) -> int:
         """Reads and scans what is there into `requests`; how many frames. Accepts on the way."""
-        requests = layout.pointer("ap_request", self.requests)
-        count = lib.ap_net_receive(self.net, topics, groups, requests, len(self.requests))
+        rows, most = self.request_rows, len(self.requests)
+        self._looked = False
+        count = lib.ap_net_receive(self.net, topics, groups, rows, most)
         if self.net.listeners_ready:
             self.net.listeners_ready = 0
             self._accept()

@@ -106,7 +106,7 @@ class SendPath:
         entry_limit, arena_limit = ring.limits()
         built = lib.ap_send_build(
             self._sockets.net,
-            layout.pointer("ap_request", self._sockets.requests),
+            self._sockets.request_rows,
             layout.pointer("uint32_t", chosen),
             len(chosen),
             self._build,
@@ -153,6 +153,11 @@ class SendPath:
         failpoint.reach("frontend.answered")
         done.release(last)
         return last - first
+
+    @property
+    def pending(self) -> bool:
+        """The writer has answered something."""
+        return self._done.tail != self._done.head
 
     @property
     def idle(self) -> bool:

@@ -27,8 +27,11 @@ def ask(desk: Desk, name: str, **fields: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("fields", "offsets"),
-    [({}, ("4", "0")), ({"queueId": 1}, ("0", "0")), ({"queueId": -1}, ("0", "0"))]
-    + [({"topic": "nobody"}, ("0", "0")), ({"queueId": 999_999}, ("0", "0"))],
+    [
+        ({}, ("4", "0")),
+        *(({"queueId": queue}, ("0", "0")) for queue in (1, -1, 999_999)),
+        ({"topic": "nobody"}, ("0", "0")),
+    ],
 )
 def test_where_a_queue_begins_and_ends(
     desk: Desk, fields: dict[str, Any], offsets: tuple[str, str]
@@ -39,8 +42,10 @@ def test_where_a_queue_begins_and_ends(
 
 @pytest.mark.parametrize(
     ("after_ms", "lower", "upper"),
-    [(-1, "0", "0"), (0, "0", "0"), (1, "1", "0"), (1_000, "1", "2"), (2_000, "3", "2")]
-    + [(3_000, "3", "3"), (9_999, "4", "3")],
+    [
+        *((-1, "0", "0"), (0, "0", "0"), (1, "1", "0"), (1_000, "1", "2"), (2_000, "3", "2")),
+        *((3_000, "3", "3"), (9_999, "4", "3")),
+    ],
 )
 def test_offsets_by_time(desk: Desk, after_ms: int, lower: str, upper: str) -> None:
     timestamp = START_MS + after_ms

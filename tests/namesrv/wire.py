@@ -26,6 +26,9 @@ class PaperSockets:
         self.gone: list[int] = []
         self.swept: list[tuple[Now, int]] = []
 
+    def look(self, now: Now, /) -> None:
+        pass
+
     def wait(self, timeout_ms: int, now: Now, /) -> int:
         return len(self.arriving)
 
