@@ -53,7 +53,7 @@ from appliance.broker.lines import Line, Question
 from appliance.broker.registration import Registration
 from appliance.broker.state import State
 from appliance.broker.store import StoreView
-from appliance.broker.system import system_topics
+from appliance.broker.system import load_topics
 from appliance.clock import Now
 from appliance.commitlog.consume_queue import ConsumeQueueReader
 from appliance.commitlog.disk import Disk
@@ -217,7 +217,7 @@ class Coordinator:
             self._forget_frontend(frontend)
         return True
 
-    def _commit(self, values: tuple[int, ...]) -> None:
+    def _commit(self, values: list[int]) -> None:
         """The commit inside a pull has no answer of its own."""
         try:
             self.state.offsets.commit_row(*values)
@@ -394,8 +394,8 @@ class Coordinator:
 
     def sleep_ms(self, now: Now) -> int:
         """Until something is due that nobody rings for."""
-        blocked = self._unbound or any(line.blocked for line in self._lines)
-        if blocked or self._registration.busy or not self.ready:
+        blocked = self._appends.blocked or any(line.blocked for line in self._lines)
+        if blocked or self._unbound or self._registration.busy or not self.ready:
             return _SLEEP_BUSY_MS
         due = [self._offsets_ns, self._delays_ns, self._scan_ns]
         if self.state.recovering:
@@ -405,10 +405,6 @@ class Coordinator:
             due.append(max(delayed_ns, now.monotonic_ns + _SLEEP_BUSY_MS * 1_000_000))
         left_ms = (min(due) - now.monotonic_ns + 999_999) // 1_000_000
         return max(0, min(left_ms, _SLEEP_MS))
-
-    def pending(self) -> bool:
-        """Questions of the frontends or results of the writer wait."""
-        return self._appends.answered or any(line.asked for line in self._lines)
 
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleeps until the doorbell rings or a NameServer speaks."""
@@ -453,7 +449,7 @@ def open_state(heritage: Heritage, disk: Disk, now: Now, random: Random) -> Stat
         GroupTable(heritage.groups),
         auto_create=heritage.config.broker.auto_create_groups,
     )
-    _found(kept_topics, heritage, now)
+    load_topics(kept_topics, heritage.config.broker, now_ms=now.wall_ms)
     kept_groups.load()
     kept_groups.publish_all()
     kept_offsets = ConsumeOffsets(
@@ -476,17 +472,6 @@ def open_state(heritage: Heritage, disk: Disk, now: Now, random: Random) -> Stat
         now=now,
         started_ms=now.wall_ms,
     )
-
-
-def _found(kept: Topics, heritage: Heritage, now: Now) -> None:
-    """Loads the topics, and creates those that every broker has."""
-    kept.load()
-    wanted = system_topics(heritage.config.broker)
-    missing = [config for config in wanted if config.name not in kept]
-    if missing:
-        kept.put(*missing, now_ms=now.wall_ms)
-    kept.publish_all()
-    kept.take_changed()  # The first registration lists them all.
 
 
 def _view(heritage: Heritage, disk: Disk, kept: Topics, queue_table: QueueTable) -> StoreView:

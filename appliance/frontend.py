@@ -135,27 +135,25 @@ class Frontend:
         count = self._sockets.scan(self._topics.table, self._groups.table)
         self._note_opened()
         if count:
-            slow, sent = self._sends.take(count)
+            others, sent = self._sends.take(count)
             if sent:
                 self._heritage.doorbells.wake(WRITER)
-            self._serve_others(slow.tolist(), count, now)
+            if others:
+                self._serve_others(others, now)
         self._note_ended()
         self._tell_events()
         return count
 
-    def _serve_others(self, slow: list[int], count: int, now: Now) -> None:
+    def _serve_others(self, others: list[int], now: Now) -> None:
         """Pulls one by one, everything else to the coordinator."""
-        kinds = self._sockets.requests["kind"][:count]
-        for index in np.flatnonzero(kinds == lib.AP_REQUEST_PULL).tolist():
-            if not self._pull(self._sockets.requests[index], now):
-                slow.append(index)
-        slow += np.flatnonzero(
-            (kinds == lib.AP_REQUEST_OTHER) | (kinds == lib.AP_REQUEST_RESPONSE)
-        ).tolist()
-        if slow:
-            self._tell_events()
-            for index in sorted(slow):
+        rows, asked = self._sockets.request_rows, False
+        for index in others:
+            request = rows[index]
+            if request.kind != lib.AP_REQUEST_PULL or not self._pull(request, now):
+                self._tell_events()  # who asks has to be known first
                 self._hand_on(index)
+                asked = True
+        if asked:
             self._heritage.doorbells.wake(COORDINATOR)
 
     def _pull(self, request: Any, now: Now) -> bool:
@@ -165,14 +163,14 @@ class Frontend:
         if commit is not None:  # lost when the ring is full: the next pull brings it again
             values = np.array(commit, np.int64)
             self._ask.push(
-                kind=lib.AP_COMMIT, connection=int(request["connection"]), size=0, values=values
+                kind=lib.AP_COMMIT, connection=request.connection, size=0, values=values
             )
         return True
 
     def _hand_on(self, index: int) -> None:
-        request = self._sockets.requests[index]
-        connection, frame = int(request["connection"]), self._sockets.frame(index)
-        if request["code"] == HEART_BEAT:
+        request = self._sockets.request_rows[index]
+        connection, frame = request.connection, self._sockets.frame(index)
+        if request.code == HEART_BEAT:
             self._heartbeats[connection] = frame
         if self._events or not self._ask.push(
             frame,
@@ -185,8 +183,8 @@ class Frontend:
             self._refuse(request)
 
     def _refuse(self, request: Any) -> None:
-        if request["kind"] != lib.AP_REQUEST_RESPONSE and not int(request["flag"]) & ONEWAY:
-            self._answer(int(request["connection"]), int(request["opaque"]), SYSTEM_BUSY, BUSY)
+        if request.kind != lib.AP_REQUEST_RESPONSE and not request.flag & ONEWAY:
+            self._answer(request.connection, request.opaque, SYSTEM_BUSY, BUSY)
 
     def _answer(self, connection: int, opaque: int, code: int, remark: str) -> None:
         lib.ap_answer_code(self._sockets.net, connection, opaque, code, remark.encode())
@@ -220,8 +218,7 @@ class Frontend:
         lib.ap_header_scan(
             request, self._topics.table, self._groups.table, text, self._text + len(self._text)
         )
-        row = np.frombuffer(ffi.buffer(request), dtype=self._sockets.requests.dtype)[0]
-        if request.kind != lib.AP_REQUEST_PULL or not self._pull(row, now):
+        if request.kind != lib.AP_REQUEST_PULL or not self._pull(request, now):
             self._answer(connection, request.opaque, SYSTEM_ERROR, "this pull cannot be served")
 
     # ------------------------------------------------------------- connections

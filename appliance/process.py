@@ -51,7 +51,7 @@ def run(number: int, heritage: Heritage, make: Callable[[], Process], clock: Clo
     name = process_name(number)
     parent = os.getppid()
     lib.ap_name_process(name.encode(), signal.SIGTERM)
-    stop = _StopSignal(parent)
+    stop = _StopSignal(parent, heritage.doorbells.bells[number])
     failpoint.arm_from_environment()
     try:
         process = make()
@@ -83,14 +83,17 @@ class Stop(Protocol):
 class _StopSignal:
     """SIGTERM asks for a clean end; SIGINT is the supervisor's business."""
 
-    def __init__(self, parent: int) -> None:
+    def __init__(self, parent: int, bell: int) -> None:
+        """`bell` is the process's own: a sleeper looks up at once."""
         self.asked = False
-        self._parent = parent
+        self._parent, self._bell = parent, bell
+        signal.set_wakeup_fd(-1)  # the supervisor's: it would take our SIGTERM for its own
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, _signal: int, _frame: object) -> None:
         self.asked = True
+        os.eventfd_write(self._bell, 1)
 
     @property
     def orphaned(self) -> bool:

@@ -285,8 +285,9 @@ def _take_semaphore(root: str) -> sysv_ipc.Semaphore:
     except sysv_ipc.ExistentialError:
         semaphore = sysv_ipc.Semaphore(key)
     semaphore.undo = True
+    semaphore.block = False  # a time-out of 0 waits for ever where semtimedop(2) is not known
     try:
-        semaphore.acquire(timeout=0)
+        semaphore.acquire()
     except sysv_ipc.BusyError:
         raise StartError(
             f"{root}: the store is in use by another appliance: stop it first"
@@ -388,8 +389,6 @@ def _signals(bell: int) -> set[int]:
 
 
 def _raise_descriptor_limit() -> None:
-
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft < wanted:

@@ -14,6 +14,7 @@
 #define AP_EFULL -2  /* no room: ring, table, pool or backlog */
 #define AP_EMAP -3   /* the log file that is needed is not mapped */
 #define AP_EGONE -4  /* the connection is no longer there */
+#define AP_EBIND -5  /* a queue row has to be bound first, or an entry asks for that */
 
 #define AP_NAME_MAX 255
 #define AP_CODES_MAX 52
@@ -144,7 +145,7 @@ typedef struct { /* the writer's own page */
 
 typedef struct { /* the coordinator's own page */
   ap_region region;
-  uint64_t appended_origin[72]; /* per frontend: last request whose records went to the writer */
+  uint64_t appended_origin[96]; /* per frontend: last request whose records went to the writer */
 } ap_coordinator;
 
 typedef struct { /* one row a process; 128 bytes */
@@ -485,6 +486,11 @@ typedef struct { /* what a walk along the log finds; 128 bytes */
 #define AP_WALK_LENGTH 4
 #define AP_WALK_CRC 5
 
+/* Sorts a batch: which requests are plain sends, and the queue rows they go to; everything else, in order, is
+ * `others`. Plain: nothing odd, a topic that takes plain sends, a queue that it has, lengths in bounds. How many
+ * were chosen. */
+int64_t ap_send_choose(const ap_request *requests, uint64_t count, const ap_table *topics, const ap_build *build,
+                       uint32_t *chosen, uint32_t *queue_rows, uint32_t *others, uint64_t *other_count);
 /* Builds the records of requests[chosen[i]] in the ring's arena and fills its entries from `head` on (nothing is
  * published). `arena_head` is moved on; space ends at `arena_limit` and entries at `entry_limit`. Returns how
  * many were built; fewer than asked when the ring is full. */
@@ -500,10 +506,41 @@ int ap_answer_code(ap_net *net, uint64_t connection, int32_t opaque, int32_t cod
  * [file_begin, file_begin + file_size). Bytes, or AP_EINVAL. */
 int64_t ap_append(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, uint8_t *file,
                   int64_t file_begin, uint64_t file_size);
-/* One row a record of entries first … last-1 that were stored. How many, or AP_EFULL. */
-int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, ap_row *out,
-                       uint64_t max);
+
+typedef struct { /* where an append begins and what it may take */
+  int64_t begin;      /* physical offset of the first record */
+  int64_t room;       /* bytes that the file has left for records */
+  int64_t timestamp;  /* storeTimestamp of all of them */
+  int64_t end;        /* filled in: physical offset behind the last one */
+  int64_t missing;    /* filled in with AP_EBIND: the queue row that is not bound, -1: the entry asks */
+} ap_extent;
+
+/* Gives offsets to entries first … last-1 as far as they fit, in their unpublished answers. `following` is the
+ * writer's own next queue offset of each row, -1: not bound; rows that moved are followed. How many entries fit,
+ * at least one; AP_EFULL when not even one does; AP_EBIND. */
+int64_t ap_assign(const ap_ring *ring, ap_ring *done, uint64_t first, uint64_t last, const ap_queue_place *places,
+                  int64_t *following, ap_extent *extent);
+/* Moves the queues' `next` behind entries first … last-1; doing it twice changes nothing. */
+void ap_advance(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, ap_queue *queues);
+/* One row a record of entries first … last-1 that were stored; `slots` by queue row. How many, or AP_EFULL. */
+int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, const int32_t *slots,
+                       ap_row *out, uint64_t max);
 void ap_rows_write(const ap_row *rows, const uint64_t *addresses, uint64_t count);
+
+typedef struct { /* columns of the writer's QueueSet, by slot; see commitlog/queue_set.py */
+  int64_t *next_offset;
+  int64_t *max_physical;
+  const uint64_t *address; /* of the queue's current file, 0: none is mapped */
+  const int64_t *first_row;
+  const int64_t *end_row;
+  int64_t *used;
+  uint8_t *dirty;
+} ap_slots;
+
+/* Writes the rows, from the first on, that simply follow in the current files of their queues; how many. */
+int64_t ap_rows_follow(const ap_slots *slots, const ap_row *rows, uint64_t count, int64_t tick);
+/* Lets readers see the rows: queues[row].max moves behind each, after everything written before. */
+void ap_rows_show(ap_queue *queues, const ap_row *rows, uint64_t count);
 int64_t ap_walk(const uint8_t *address, uint64_t size, int64_t base_offset, int check_crc, ap_record *out, uint64_t max);
 uint32_t ap_crc32(const uint8_t *data, uint64_t size);
 int32_t ap_tags_code(const uint8_t *text, uint64_t size); /* Java's String.hashCode of UTF-8 text */
@@ -530,11 +567,13 @@ typedef struct {
 typedef struct {
   uint32_t max_count;
   uint32_t max_bytes;
-  uint32_t code_count; /* 0: every tag */
+  uint32_t code_count;
   uint32_t max_examined;
   int64_t memory_begin; /* records from here on are taken to be in memory */
   int64_t log_begin;
   int64_t log_end;
+  uint32_t every_tag; /* else those of `codes` */
+  uint32_t reserved;
   int32_t codes[AP_CODES_MAX];
 } ap_filter;
 

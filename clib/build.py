@@ -13,6 +13,8 @@ from cffi import FFI
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = (
     "answer.c",
+    "append.c",
+    "choose.c",
     "disk.c",
     "header.c",
     "layout.c",
@@ -20,6 +22,7 @@ SOURCES = (
     "pool.c",
     "record.c",
     "ring.c",
+    "rows.c",
     "socket.c",
     "table.c",
     "walk.c",
@@ -33,7 +36,7 @@ ffibuilder.set_source(
     '#include <stddef.h>\n#include <stdint.h>\n#include "appliance.h"',
     sources=[f"clib/{name}" for name in SOURCES],
     include_dirs=["clib"],
-    depends=["clib/appliance.h", "clib/bytes.h"],
+    depends=["clib/appliance.h", "clib/bytes.h", "clib/entries.h"],
     extra_compile_args=FLAGS + os.environ.get("APPLIANCE_CFLAGS", "").split(),
     extra_link_args=os.environ.get("APPLIANCE_CFLAGS", "").split(),
 )

@@ -1,26 +1,15 @@
-/* CommitLog records built in a ring's arena, copied to the log and stamped; the answers to those who sent them.
- * The layout is store.md 2.1; commitlog/record.py is the oracle. */
+/* CommitLog records built in a ring's arena. The layout is store.md 2.1; commitlog/record.py is the oracle. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "appliance.h"
 #include "bytes.h"
+#include "entries.h"
 
 #define MAGIC_V1 0xDAA320A7u
 #define ITEM_HEAD 20u
-#define AT_QUEUE_OFFSET 20u
-#define AT_PHYSICAL_OFFSET 28u
-#define AT_BORN_HOST 48u
-#define BORN_IPV6 0x10
-#define STORE_IPV6 0x20
 #define COMPRESSED_BITS 0x701 /* what a batch's items never are */
-
-typedef struct { /* behind the records of an entry, one each: what a ConsumeQueue row needs */
-  uint32_t size;
-  uint32_t reserved;
-  int64_t tags_code;
-} Index;
 
 typedef struct { /* one message about to become a record */
   const uint8_t *body, *properties;
@@ -108,8 +97,6 @@ static Message whole_message(const ap_request *r) {
   return m;
 }
 
-static uint64_t aligned(uint64_t size) { return (size + 7) & ~7ull; }
-
 /* Bytes of all records of a request. */
 static uint64_t measure(const ap_request *r, const ap_build *build, const ap_connection *c) {
   Message m = whole_message(r);
@@ -150,22 +137,6 @@ static void build_batch(const ap_request *r, const ap_build *build, const ap_con
   entry->flags |= AP_BATCH;
 }
 
-static uint8_t *arena_of(const ap_ring *ring) {
-  return (uint8_t *)ring + sizeof *ring + ring->capacity * ring->entry_size;
-}
-
-static ap_send *send_entry(const ap_ring *ring, uint64_t position) {
-  return (ap_send *)((uint8_t *)ring + sizeof *ring) + (position & (ring->capacity - 1));
-}
-
-static ap_done *done_entry(const ap_ring *done, uint64_t position) {
-  return (ap_done *)((uint8_t *)done + sizeof *done) + (position & (done->capacity - 1));
-}
-
-static uint8_t *records_of(const ap_ring *ring, const ap_send *entry) {
-  return arena_of(ring) + (entry->arena_at & (ring->arena_size - 1));
-}
-
 /* Claims `need` contiguous bytes; the arena position, or UINT64_MAX when the ring is full. */
 static uint64_t claim(const ap_ring *ring, uint64_t *arena_head, uint64_t need, uint64_t limit) {
   uint64_t at = *arena_head, left = ring->arena_size - (at & (ring->arena_size - 1));
@@ -196,67 +167,4 @@ int64_t ap_send_build(const ap_net *net, const ap_request *requests, const uint3
     else build_single(r, build, c, to, entry);
   }
   return (int64_t)i;
-}
-
-static void stamp(uint8_t *record, int64_t queue_offset, int64_t physical_offset, int64_t timestamp) {
-  put64(record + AT_QUEUE_OFFSET, (uint64_t)queue_offset);
-  put64(record + AT_PHYSICAL_OFFSET, (uint64_t)physical_offset);
-  uint32_t born = get32(record + 36) & BORN_IPV6 ? 20 : 8;
-  put64(record + AT_BORN_HOST + born, (uint64_t)timestamp);
-}
-
-/* Stamps every record of an entry where it now lies; 0 when their sizes do not add up. */
-static int stamp_all(uint8_t *at, const ap_send *entry, const ap_done *done) {
-  uint64_t begin = 0;
-  for (uint32_t i = 0; i < entry->record_count; i++) {
-    uint32_t size = begin + 4 <= entry->record_size ? get32(at + begin) : 0;
-    if (size < 91 || begin + size > entry->record_size) return 0;
-    stamp(at + begin, done->queue_offset + i, done->physical_offset + (int64_t)begin, done->store_timestamp);
-    begin += size;
-  }
-  return begin == entry->record_size;
-}
-
-int64_t ap_append(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, uint8_t *file,
-                  int64_t file_begin, uint64_t file_size) {
-  int64_t bytes = 0;
-  for (uint64_t i = first; i < last; i++) {
-    const ap_send *entry = send_entry(ring, i);
-    const ap_done *d = done_entry(done, i);
-    if (entry->kind != AP_SEND || d->code) continue;
-    uint64_t at = (uint64_t)(d->physical_offset - file_begin);
-    if (d->physical_offset < file_begin || at + entry->record_size > file_size) return AP_EINVAL;
-    memcpy(file + at, records_of(ring, entry), entry->record_size);
-    if (!stamp_all(file + at, entry, d)) return AP_EINVAL;
-    bytes += entry->record_size;
-  }
-  return bytes;
-}
-
-int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, ap_row *out,
-                       uint64_t max) {
-  uint64_t n = 0;
-  for (uint64_t i = first; i < last; i++) {
-    const ap_send *entry = send_entry(ring, i);
-    const ap_done *d = done_entry(done, i);
-    if (entry->kind != AP_SEND || d->code) continue;
-    if (n + entry->record_count > max) return AP_EFULL;
-    const Index *index = (Index *)(records_of(ring, entry) + aligned(entry->record_size));
-    int64_t physical = d->physical_offset;
-    for (uint32_t k = 0; k < entry->record_count; k++) {
-      int batch = (entry->flags & AP_BATCH) != 0;
-      uint32_t size = batch ? index[k].size : entry->record_size;
-      out[n++] = (ap_row){physical, batch ? index[k].tags_code : entry->tags_code, d->queue_offset + k, (int32_t)size,
-                          0, d->queue_row, 0};
-      physical += size;
-    }
-  }
-  return (int64_t)n;
-}
-
-void ap_rows_write(const ap_row *rows, const uint64_t *addresses, uint64_t count) {
-  for (uint64_t i = 0; i < count; i++) {
-    uint8_t *p = put64((uint8_t *)addresses[i], (uint64_t)rows[i].physical_offset);
-    put64(put32(p, (uint32_t)rows[i].size), (uint64_t)rows[i].tags_code);
-  }
 }

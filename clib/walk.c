@@ -89,7 +89,7 @@ int64_t ap_walk(const uint8_t *address, uint64_t size, int64_t base_offset, int 
 }
 
 static int wanted(const ap_filter *filter, int64_t tags_code) {
-  if (!filter->code_count) return 1;
+  if (filter->every_tag) return 1;
   for (uint32_t i = 0; i < filter->code_count; i++)
     if (filter->codes[i] == tags_code) return 1;
   return 0;

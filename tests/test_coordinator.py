@@ -330,3 +330,17 @@ def test_it_is_not_ready_before_every_queue_is_known() -> None:
     fresh.state.topics._queues.offsets["bound"][:] = 1
     fresh.step(desk.now)
     assert fresh.ready
+
+
+def test_it_does_not_sleep_over_news() -> None:
+    desk = Desk()
+    assert not desk.coordinator.pending()
+    desk.put(desk.open(), "SEND_MESSAGE_V2", header(), b"x")
+    assert desk.coordinator.pending()
+    desk.coordinator.step(desk.now)
+    assert not desk.coordinator.pending()
+    desk.writer.step(desk.now)
+    assert desk.coordinator.pending()
+    with deaf(desk):
+        desk.run()
+    assert not desk.coordinator.pending()

@@ -109,6 +109,7 @@ class Appends:
         self._wake_writer = wake_writer
         send.freed_by(done)
         self._last = [int(number) for number in page.appended_origin]
+        self._looked = done.tail
         self._find_pending()
 
     def _find_pending(self) -> None:
@@ -129,14 +130,14 @@ class Appends:
         return self._done.tail == self._send.head
 
     @property
-    def answered(self) -> bool:
-        """Whether a result waits to be seen."""
-        return self._done.tail < self._done.head
+    def blocked(self) -> bool:
+        """Whether results wait that have been looked at."""
+        return self._done.tail != self._looked
 
     @property
     def pending(self) -> bool:
-        """Whether results wait to be seen."""
-        return self._done.tail != self._done.head
+        """Whether there are results since the last look."""
+        return self._done.head != self._looked
 
     # To the writer -------------------------------------------------------------------------------
 
@@ -184,6 +185,7 @@ class Appends:
     def results(self, count_max: int) -> Generator[Appended, None, None]:
         """What has come back, in order. A result counts as seen when the next one is asked for."""
         first, last = self._done.poll()
+        self._looked = last
         for position in range(first, min(last, first + count_max)):
             entry = self._send.entries[position & self._send.mask]
             if int(entry["kind"]) == lib.AP_SEND:

@@ -44,6 +44,7 @@ class Deliveries:
         self._state = state
         self._appends = appends
         levels = range(1, len(LEVELS_MS) + 1)
+        self._ends = state.store.ends(names.SCHEDULE_TOPIC)[: len(LEVELS_MS)]
         known = [max(state.delays.offset(n), appends.after(source_of(n))) for n in levels]
         self._next = np.array(known, np.int64)
         """The next offset to hand over."""
@@ -74,8 +75,7 @@ class Deliveries:
 
     def _waiting(self) -> list[int]:
         """Levels that have something to deliver, sooner or later."""
-        ends = self._state.store.ends(names.SCHEDULE_TOPIC)[: len(LEVELS_MS)]
-        waiting: list[int] = np.flatnonzero(ends > self._next[: len(ends)]).tolist()
+        waiting: list[int] = (self._ends > self._next).nonzero()[0].tolist()
         return waiting
 
     def _deliver(self, level: int, now: Now) -> int:

@@ -14,13 +14,17 @@ from appliance.ring.ring import Ring
 from appliance.broker.effects import Connection, connection_of, local_of
 
 
+_COLUMNS = ("kind", "connection", "size", "values")
+_NOTHING = memoryview(b"")
+
+
 class Question(NamedTuple):
     """One entry of the ask ring; `data` is good until it is released."""
 
     position: int
     kind: int
     connection: Connection
-    values: tuple[int, ...]
+    values: list[int]
     data: memoryview
 
 
@@ -33,8 +37,7 @@ class Line:
         self._ask = ask
         self._tell = tell
         self._wake = wake
-        self._handled = ask.tail
-        self._looked = ask.tail
+        self._released = self._handled = self._looked = ask.tail
         self._waiting: deque[tuple[int, Connection, bytes]] = deque()
 
     # What it asks --------------------------------------------------------------------------------
@@ -49,31 +52,25 @@ class Line:
         """Whether something waits here for room that nobody rings for."""
         return bool(self._waiting) or self._handled != self._looked
 
-    @property
-    def asked(self) -> bool:
-        """Whether there is something new."""
-        return self._handled < self._ask.head
-
     def questions(self, count_max: int) -> Generator[Question, None, None]:
         """What is new, in order; one counts as handled when the next is asked for."""
-        first, last = self._handled, self._ask.head
-        self._looked = last
-        for position in range(first, min(last, first + count_max)):
-            entry = self._ask.entries[position & self._ask.mask]
-            yield Question(
-                position=position,
-                kind=int(entry["kind"]),
-                connection=connection_of(self.number, int(entry["connection"])),
-                values=tuple(map(int, entry["values"])),
-                data=self._ask.data(position, int(entry["size"])),
-            )
+        first, self._looked = self._handled, self._ask.head
+        last = min(self._looked, first + count_max)
+        part = self._ask.part(first, last)
+        columns = (part[name].tolist() for name in _COLUMNS)
+        rows = enumerate(zip(*columns, strict=True), first)
+        for position, (kind, connection, size, values) in rows:
+            data = self._ask.data(position, size) if size else _NOTHING
+            yield Question(position, kind, connection_of(self.number, connection), values, data)
             self._handled = position + 1
 
     def release(self) -> bool:
         """Let go of what was handled, if everything that it entailed here is published."""
-        if not self.drain():
+        if self._waiting and not self.drain():
             return False
-        self._ask.release(self._handled)
+        if self._released != self._handled:
+            self._released = self._handled
+            self._ask.release(self._handled)
         return True
 
     # What it is told -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from appliance.commitlog.record import (
     tags_code,
 )
 from appliance.net.requests import RefusedError
-from appliance.net.responses import MESSAGE_ILLEGAL, SYSTEM_ERROR
+from appliance.net.responses import INVALID_PARAMETER, MESSAGE_ILLEGAL, SYSTEM_ERROR
 
 from appliance.broker import names
 from appliance.broker.effects import Append
@@ -71,6 +71,9 @@ def _append_delayed(
 def _append(
     record: Record, properties: dict[str, str], state: State, *, tags: int, answered_queue_id: int
 ) -> Append:
+    if state.topics.queue_row(record.topic, record.queue_id) < 0:
+        remark = f"topic[{record.topic}] has no queue {record.queue_id}"
+        raise RefusedError(INVALID_PARAMETER, remark)
     text = encode_properties(properties)
     refuse_size(len(record.body), len(text), state)
     return Append(

@@ -60,7 +60,7 @@ class StoreView:
         return (0, 0) if row < 0 else (self._table.min(row), self._table.max(row))
 
     def ends(self, topic: str) -> npt.NDArray[np.int64]:
-        """The ends of all queues of a topic, by queue id."""
+        """The ends of all queues of a topic, by queue id: always as they are, until it grows."""
         config, row = self._topics.get(topic), self._topics.queue_row(topic, 0)
         assert config is not None, f"{topic} is a system topic"
         ends: npt.NDArray[np.int64] = self._table.offsets["max"][row : row + config.queue_count]

@@ -11,10 +11,7 @@ Fails: a file that cannot be had (disk full) refuses the batch with SERVICE_NOT_
        that do not add up are our own mistake and an assert.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from appliance import failpoint
 from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
@@ -29,8 +26,6 @@ from appliance.commitlog.record import blank
 BLANK_SIZE = 8
 """Bytes that every append leaves free in its file, for the blank record (store sheet, 2.4)."""
 SERVICE_NOT_AVAILABLE = 14
-
-Column = npt.NDArray[np.int64]
 
 
 class Appender:
@@ -50,7 +45,9 @@ class Appender:
         self._page = page.struct("ap_writer")
         self._journal = self._page.journal
         self._open = ffi.addressof(self._journal, "open")
+        self._extent = ffi.new("ap_extent *")
         self.last_timestamp = 0
+        self.refusal = ""
 
     def taken(self, ring: int) -> int:
         """Entries of that ring before this position are in the log (or refused)."""
@@ -66,31 +63,47 @@ class Appender:
 
     def _append_some(self, ring: int, first: int, last: int, now_ms: int) -> int:
         """Appends the entries from `first` on that fit into one file; at least one is taken."""
-        part = self._rings[ring].part(first, last)
-        self._bind(part)
-        sizes = part["record_size"].astype(np.int64)
-        ends = np.cumsum(sizes)
+        send, done = self._rings[ring], self._done[ring]
         try:
-            file = self._file_for(int(sizes[0]))
+            file = self._file_for(int(send.entries["record_size"][first & send.mask]))
         except OSError as error:
             return self._refuse(ring, first, last, error)
-        room = file.end_offset - BLANK_SIZE - self._watermarks.appended
-        count = int(np.searchsorted(ends, room, side="right"))
-        assert count > 0, f"a record of {int(sizes[0])} bytes does not fit into a file"
         self.last_timestamp = max(self.last_timestamp, now_ms)
-        begin = self._watermarks.appended
-        self._assign(ring, first, part[:count], begin + ends[:count] - sizes[:count])
+        begin, extent = self._watermarks.appended, self._extent
+        extent.begin, extent.room = begin, file.end_offset - BLANK_SIZE - begin
+        extent.timestamp = self.last_timestamp
+        places, following = self._rows.places, self._rows.following
+        count = lib.ap_assign(send.header, done.header, first, last, places, following, extent)
+        if count == lib.AP_EBIND:
+            return self._bind(ring, first)
+        assert count > 0, f"an entry of ring {ring} does not fit into a file"
         failpoint.reach("append.assigned")
-        self._open_journal(ring, first, first + count, begin, begin + int(ends[count - 1]))
+        self._open_journal(ring, first, first + count, begin, int(extent.end))
         failpoint.reach("append.journaled")
         self._perform(file)
-        return count
+        return int(count)
 
-    def _bind(self, part: npt.NDArray[Any]) -> None:
-        for entry in part[part["kind"] == lib.AP_BIND]:
-            base = int(entry["queue_index"])
-            for row in range(base, base + int(entry["record_count"])):
-                self._rows.bind(row)
+    def _bind(self, ring: int, first: int) -> int:
+        """Binds the row that an entry goes to, or those that it asks for; how many entries it
+        settles."""
+        if self._extent.missing >= 0:
+            self._rows.bind(int(self._extent.missing))
+            return 0
+        entry = self._rings[ring].entries[first & self._rings[ring].mask]
+        base = int(entry["queue_index"])
+        for row in range(base, base + int(entry["record_count"])):
+            self._rows.bind(row)
+        self._settle(ring, first, first + 1, 0)
+        return 1
+
+    def _settle(self, ring: int, first: int, last: int, code: int) -> None:
+        """Answers entries of which nothing is stored."""
+        done = self._done[ring]
+        slots = done.slots(first, last)
+        done.entries[slots] = np.zeros(1, done.entries.dtype)
+        done.entries["sequence"][slots] = np.arange(first, last, dtype=np.uint64)
+        done.entries["code"][slots] = code
+        self._page.taken[ring] = last
 
     def _file_for(self, size: int) -> MappedFile:
         """The file that the next record goes to; rolls when it does not fit."""
@@ -107,21 +120,6 @@ class Appender:
             file.view[position : position + len(filler)] = np.frombuffer(filler, np.uint8)
             self._watermarks.move("appended", following.first_offset)
         return following
-
-    def _assign(self, ring: int, first: int, part: npt.NDArray[Any], physical: Column) -> None:
-        """Writes the offsets of a batch to the entries that will answer it."""
-        done = self._done[ring]
-        slots = done.slots(first, first + len(part))
-        rows = self._rows.follow(part["queue_index"])
-        sends = part["kind"] == lib.AP_SEND
-        counts = np.where(sends, part["record_count"], 0).astype(np.int64)
-        answers = done.entries
-        answers["sequence"][slots] = np.arange(first, first + len(part), dtype=np.uint64)
-        answers["physical_offset"][slots] = physical
-        answers["queue_offset"][slots] = grouped_offsets(rows, counts, self._rows.next)
-        answers["store_timestamp"][slots] = self.last_timestamp
-        answers["code"][slots] = 0
-        answers["queue_row"][slots] = rows
 
     def _open_journal(self, ring: int, first: int, last: int, begin: int, end: int) -> None:
         journal = self._journal
@@ -145,29 +143,18 @@ class Appender:
         )
         assert copied == journal.log_end - journal.log_begin, f"ring {ring}: {copied} bytes copied"
         failpoint.reach("append.copied")
-        self._count(ring, first, last)
+        send, done = self._rings[ring].header, self._done[ring].header
+        lib.ap_advance(send, done, first, last, self._rows.queues)
         self._page.taken[ring] = last
         self._watermarks.move("appended", int(journal.log_end))
         failpoint.reach("append.counted")
         lib.ap_store(self._open, 0)
         failpoint.reach("append.closed")
 
-    def _count(self, ring: int, first: int, last: int) -> None:
-        """Moves the queues' `next` behind the batch; doing it twice changes nothing."""
-        answers = self._done[ring].part(first, last)
-        part = self._rings[ring].part(first, last)
-        sends = part["kind"] == lib.AP_SEND
-        ends = answers["queue_offset"][sends] + part["record_count"][sends]
-        self._rows.next[answers["queue_row"][sends]] = ends  # ascending: the last one stays
-
     def _refuse(self, ring: int, first: int, last: int, error: OSError) -> int:
-        """No file can be had: these sends are answered so, and nothing of them is stored."""
-        done = self._done[ring]
-        slots = done.slots(first, last)
-        done.entries["sequence"][slots] = np.arange(first, last, dtype=np.uint64)
-        done.entries["code"][slots] = SERVICE_NOT_AVAILABLE
-        self._page.taken[ring] = last
-        self.refused = str(error)
+        """No file can be had: these entries are answered so, and nothing of them is stored."""
+        self.refusal = str(error)
+        self._settle(ring, first, last, SERVICE_NOT_AVAILABLE)
         return last - first
 
     def redo(self) -> bool:
@@ -182,19 +169,3 @@ class Appender:
         self._perform(file)
         return True
 
-
-def grouped_offsets(rows: npt.NDArray[Any], counts: Column, following: Column) -> Column:
-    """Queue offsets for a batch: entry i takes counts[i] offsets of queue rows[i], in order.
-
-    `following` is each queue's next offset. int64, same shape as rows.
-    """
-    if len(rows) == 1:
-        return following[rows]
-    order = np.argsort(rows, kind="stable")
-    queues, sizes = rows[order], counts[order]
-    before = np.cumsum(sizes) - sizes
-    begins = np.flatnonzero(np.concatenate(([True], queues[1:] != queues[:-1])))
-    lengths = np.diff(np.append(begins, len(rows)))
-    offsets = np.empty(len(rows), np.int64)
-    offsets[order] = following[queues] + before - np.repeat(before[begins], lengths)
-    return offsets

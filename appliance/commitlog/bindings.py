@@ -8,10 +8,7 @@ Owns: the offsets in the queue table.
 Fails: AssertionError for a row that the coordinator never handed out.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from appliance.ring.layout import pointer
 from appliance.ring.tables import QueueTable, TopicTable
@@ -19,15 +16,26 @@ from clib import lib
 
 from appliance.commitlog.queue_set import QueueSet
 
+UNBOUND = -1
+
 
 class QueueRows:
-    """The queue table, as its writer sees it. `next` is the column of next queue offsets."""
+    """The queue table, as its writer sees it; pointers are for C.
+
+    `following`: each row's next queue offset as handed out, UNBOUND before the row is bound. It
+    runs ahead of the shared `next` while a batch is being appended. `slots`: the queue's number in
+    the QueueSet.
+    """
 
     def __init__(self, table: QueueTable, topics: TopicTable, queues: QueueSet) -> None:
         self._table, self._topics, self._queues = table, topics, queues
-        self.next: npt.NDArray[np.int64] = table.offsets["next"]
-        self._slots = np.full(table.rows_max, -1, np.int32)
+        self._following = np.full(table.rows_max, UNBOUND, np.int64)
+        self._slots = np.full(table.rows_max, UNBOUND, np.int32)
         self._row_of_slot: dict[int, int] = {}
+        self.queues = table.pointer
+        self.places = pointer("ap_queue_place", table.places)
+        self.following = pointer("int64_t", self._following)
+        self.slots = pointer("int32_t", self._slots)
 
     def bind(self, row: int) -> None:
         """Ties a row to its queue. A row that a dead writer had bound keeps what it shows."""
@@ -37,40 +45,16 @@ class QueueRows:
         assert place["used"], f"queue row {row} belongs to no topic"
         topic = self._topics.name(int(place["topic_row"]))
         slot = self._queues.slot(topic, int(place["queue_id"]))
-        shown = self._table.offsets[row]
-        known = self._row_of_slot.get(slot)
+        shown, known = self._table.offsets[row], self._row_of_slot.get(slot)
         if not shown["bound"]:
             end = int(self._queues.next_offset[slot])
-            shown["next"] = end if known is None else self.next[known]
+            shown["next"] = end if known is None else self._following[known]
             shown["min"] = self._queues.min_offset[slot]
             shown["bound"] = 1
             self._show_max(row, end)
+        self._following[row] = shown["next"]
         self._slots[row] = slot
         self._row_of_slot[slot] = row
-
-    def follow(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The rows where these queues live now, all of them bound."""
-        moved_to = self._table.places["moved_to"]
-        target = moved_to[rows]
-        while (target >= 0).any():
-            rows = np.where(target >= 0, target, rows).astype(np.uint32)
-            target = moved_to[rows]
-        if (self._slots[rows] < 0).any():
-            for row in np.unique(rows).tolist():
-                self.bind(row)
-        return rows
-
-    def slots(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-        """The queues' numbers in the QueueSet."""
-        return self._slots[rows]
-
-    def show(self, rows: npt.NDArray[Any], ends: npt.NDArray[Any]) -> None:
-        """Readers may see each queue row up to its end; rows ascend, so the last one counts."""
-        from_rows = np.ascontiguousarray(rows, np.uint32)
-        values = np.ascontiguousarray(ends, np.int64)
-        lib.ap_queues_publish(
-            self._table.pointer, pointer("uint32_t", from_rows), pointer("int64_t", values), len(rows)
-        )
 
     def show_min(self) -> None:
         """Shows the first offsets after files have expired."""
@@ -78,8 +62,7 @@ class QueueRows:
             self._table.offsets["min"][row] = self._queues.min_offset[slot]
 
     def _show_max(self, row: int, end: int) -> None:
-        self.show(np.array([row]), np.array([end]))
-
-
-
-
+        rows, ends = np.array([row], np.uint32), np.array([end], np.int64)
+        lib.ap_queues_publish(
+            self.queues, pointer("uint32_t", rows), pointer("int64_t", ends), len(rows)
+        )

@@ -11,10 +11,9 @@ Fails: OSError from a queue file leaves everything as it was; the next step trie
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance import failpoint
 from appliance.ring.layout import dtype, pointer
@@ -25,7 +24,8 @@ from clib import lib
 from appliance.commitlog.bindings import QueueRows
 from appliance.commitlog.queue_set import QueueSet
 
-ROWS_MAX = 1 << 16
+ROWS_COUNT = 4096
+"""Of a batch; it grows where one has more."""
 
 
 class Run(NamedTuple):
@@ -53,7 +53,8 @@ class Dispatcher:
         self._rings, self._done = rings, done
         self._wake = wake
         self._waiting: deque[Run] = deque()
-        self._buffer = np.zeros(1024, dtype("ap_row"))
+        self._buffer = np.zeros(ROWS_COUNT, dtype("ap_row"))
+        self._rows_at = pointer("ap_row", self._buffer)
         self.last_timestamp = 0
 
     @property
@@ -85,36 +86,37 @@ class Dispatcher:
 
     def _write(self, runs: list[Run]) -> None:
         """Writes the rows of the runs, then lets readers see them."""
-        parts = [self._expand(run) for run in runs]
-        rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if len(rows):
-            rows["slot"] = self._rows.slots(rows["queue_row"])
-            self._queues.write_rows(rows)
+        count = 0
+        for run in runs:
+            count += self._expand(run, count)
+        if count:
+            self._queues.write_rows(self._buffer[:count])
             failpoint.reach("dispatch.rows")
-            self._rows.show(rows["queue_row"], rows["queue_offset"] + 1)
+            lib.ap_rows_show(self._rows.queues, self._rows_at, count)
         end = max(runs[-1].end, self._watermarks.dispatched)
         self._watermarks.move("dispatched", end)
         failpoint.reach("dispatch.shown")
 
-    def _expand(self, run: Run) -> npt.NDArray[Any]:
-        """One row a record of a run."""
-        count = int(self._rings[run.ring].part(run.first, run.last)["record_count"].sum())
-        rows = np.zeros(count, dtype("ap_row"))
-        got = lib.ap_rows_expand(
-            self._rings[run.ring].header,
-            self._done[run.ring].header,
-            run.first,
-            run.last,
-            pointer("ap_row", rows),
-            count,
-        )
-        assert got >= 0
-        return rows[:got]
+    def _expand(self, run: Run, begin: int) -> int:
+        """Puts one row a record of a run into the buffer, from row `begin` on; how many."""
+        ring, done = self._rings[run.ring].header, self._done[run.ring].header
+        while True:
+            room, at = len(self._buffer) - begin, self._rows_at + begin
+            slots = self._rows.slots
+            got = lib.ap_rows_expand(ring, done, run.first, run.last, slots, at, room)
+            if got >= 0:
+                return int(got)
+            self._grow()
+
+    def _grow(self) -> None:
+        larger = np.zeros(2 * len(self._buffer), self._buffer.dtype)
+        larger[: len(self._buffer)] = self._buffer
+        self._buffer, self._rows_at = larger, pointer("ap_row", larger)
 
     def _answer(self, run: Run) -> None:
         done, ring = self._done[run.ring], self._rings[run.ring]
-        last = done.entries[(run.last - 1) & done.mask]
-        self.last_timestamp = max(self.last_timestamp, int(last["store_timestamp"]))
+        stored = int(done.entries["store_timestamp"][(run.last - 1) & done.mask])
+        self.last_timestamp = max(self.last_timestamp, stored)
         done.publish(run.last)
         failpoint.reach("dispatch.answered")
         ring.release(run.last)

@@ -24,7 +24,7 @@ from appliance.commitlog.disk import Disk
 from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
 from appliance.commitlog.record import RECORD_SIZE_MIN
 from appliance.ring.layout import dtype, pointer
-from clib import lib
+from clib import ffi, lib
 
 ALLOCATION_SIZE: Final = 4096 * UNIT_SIZE  # whole pages and whole rows
 
@@ -126,6 +126,17 @@ class QueueSet:
         self._end_row: NDArray[np.int64] = column("_end_row", np.int64)
         self._used: NDArray[np.int64] = column("_used", np.int64)
         self._dirty: NDArray[np.bool_] = column("_dirty", np.bool_)
+        self._columns = self._columns_for_c()
+
+    def _columns_for_c(self) -> Any:
+        columns = ffi.new("ap_slots *")
+        for name in ("next_offset", "max_physical"):
+            setattr(columns, name, pointer("int64_t", getattr(self, name)))
+        for name in ("first_row", "end_row", "used"):
+            setattr(columns, name, pointer("int64_t", getattr(self, f"_{name}")))
+        columns.address = pointer("uint64_t", self._address)
+        columns.dirty = pointer("uint8_t", self._dirty)
+        return columns
 
     # ---- writing --------------------------------------------------------------------------------
 
@@ -152,10 +163,16 @@ class QueueSet:
         Rows that a queue has already are skipped, so that a batch may be written again (section
         3.2). After an OSError no queue's end has moved, and the batch can be tried again.
         """
+        self._tick += 1
+        at = pointer("ap_row", rows)
+        written = int(lib.ap_rows_follow(self._columns, at, len(rows), self._tick))
+        return written if written == len(rows) else written + self._write_strange(rows[written:])
+
+    def _write_strange(self, rows: Rows) -> int:
+        """Rows of which some do not simply follow: repeats, gaps, files and chunks to be entered."""
         rows = self._fresh(rows)
         if not len(rows):
             return 0
-        self._tick += 1
         self._place(rows)
         lasts = rows[_group_lasts(rows["slot"])]
         slots = lasts["slot"]

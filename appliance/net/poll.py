@@ -213,9 +213,8 @@ class Sockets:
 
     def frame(self, index: int) -> bytes:
         """A copy of one scanned frame, without its length word."""
-        request = self.requests[index]
-        address, size = int(request["frame"]), int(request["frame_size"])
-        return bytes(ffi.buffer(ffi.cast("char *", address), size))
+        request = self.request_rows[index]
+        return bytes(ffi.buffer(ffi.cast("char *", request.frame), request.frame_size))
 
     def receive(self) -> list[tuple[int, bytes]]:
         """(connection, frame) of all frames that are there, for a process that serves all of

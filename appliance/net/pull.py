@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance.clock import Now
 from appliance.commitlog.consume_queue import ConsumeQueueReader
@@ -39,6 +38,8 @@ FOUND, NOT_FOUND, RETRY, MOVED = 0, 19, 20, 21
 MAX_BYTES = 128 << 20
 EXAMINED_MAX = 800  # maxFilterMessageSize 16000 / 20
 EXPRESSIONS_MAX = 4096
+EVERY_TAG = b"*"
+"""In place of codes; told from them by identity."""
 REMARKS = {
     name: ffi.new("char[]", name.encode())
     for name in (
@@ -56,7 +57,7 @@ REMARKS = {
 
 @dataclass(slots=True)
 class Pull:
-    """One pull, resolved. `codes`: tags wanted, empty for all. `deadline_ns`: it may wait until
+    """One pull, resolved. `codes`: of the tags wanted, as C's int32, or EVERY_TAG. `deadline_ns`: it may wait until
     then, 0 when it may not."""
 
     connection: int
@@ -66,7 +67,7 @@ class Pull:
     queue_id: int
     offset: int
     max_count: int
-    codes: npt.NDArray[np.int32]
+    codes: bytes
     deadline_ns: int
 
 
@@ -86,7 +87,7 @@ class PullPath:
         self._topics, self._groups, self._subscriptions, self._offsets, self._queues = tables
         self._rows, self._log, self._memory_size = rows, log, memory_size
         self.parked = Parked(self._queues)
-        self._expressions: dict[bytes, npt.NDArray[np.int32]] = {}
+        self._expressions: dict[bytes, bytes] = {}
         self._names: dict[int, str] = {}
         self._filter, self._found = ffi.new("ap_filter *"), ffi.new("ap_found *")
         self._pulled, self._files = ffi.new("ap_pulled *"), ffi.new("ap_log *")
@@ -99,32 +100,32 @@ class PullPath:
     def take(self, request: Any, now: Now) -> tuple[int, int, int, int] | None | bool:
         """Serves one scanned pull. False: it is not plain. Else the offset that it commits, as
         (group row, topic row, queue id, offset), where it brings a new one, or None."""
-        group_row, topic_row = int(request["group_row"]), int(request["topic_row"])
-        flag, queue_id = int(request["system_flag"]), int(request["queue_id"])
-        if request["odd"] or group_row < 0 or topic_row < 0 or flag & CLASS_FILTER:
+        group_row, topic_row = request.group_row, request.topic_row
+        flag, queue_id = request.system_flag, request.queue_id
+        if request.odd or group_row < 0 or topic_row < 0 or flag & CLASS_FILTER:
             return False
-        topic = self._topics.rows[topic_row]
-        if not topic["flags"] & TOPIC_PULL or not 0 <= queue_id < topic["read_queues"]:
+        topic = self._topics.pointer[topic_row]
+        if not topic.flags & TOPIC_PULL or not 0 <= queue_id < topic.read_queues:
             return False
-        if not self._groups.rows["flags"][group_row] & GROUP_CONSUME_ENABLE:
+        if not self._groups.pointer[group_row].flags & GROUP_CONSUME_ENABLE:
             return False
         codes = self._codes(request, group_row, topic_row, flag)
         if codes is None:
             return False
-        suspend_ms = int(request["suspend_ms"]) if flag & SUSPEND else 0
+        suspend_ms = request.suspend_ms if flag & SUSPEND else 0
         pull = Pull(
-            connection=int(request["connection"]),
-            opaque=int(request["opaque"]),
+            connection=request.connection,
+            opaque=request.opaque,
             topic=self._name(topic_row),
             topic_row=topic_row,
             queue_id=queue_id,
-            offset=int(request["queue_offset"]),
-            max_count=int(request["max_count"]),
+            offset=request.queue_offset,
+            max_count=request.max_count,
             codes=codes,
             deadline_ns=now.monotonic_ns + suspend_ms * 1_000_000 if suspend_ms > 0 else 0,
         )
         self._serve(pull, may_park=suspend_ms > 0, woken=False)
-        commit = int(request["commit_offset"])
+        commit = request.commit_offset
         if not flag & COMMIT or self._offsets.get(group_row, topic_row, queue_id) == commit:
             return None
         return group_row, topic_row, queue_id, commit
@@ -135,42 +136,42 @@ class PullPath:
             name = self._names[row] = self._topics.name(row)
         return name
 
-    def _codes(
-        self, request: Any, group_row: int, topic_row: int, flag: int
-    ) -> npt.NDArray[np.int32] | None:
+    def _codes(self, request: Any, group_row: int, topic_row: int, flag: int) -> bytes | None:
         """The tags' codes that are wanted; None when the coordinator has to see to it."""
         if flag & SUBSCRIPTION:
-            address, size = int(request["text"]), int(request["text_size"])
-            text = bytes(ffi.buffer(ffi.cast("char *", address), size)) if size else b"*"
+            size = request.text_size
+            text = bytes(ffi.buffer(ffi.cast("char *", request.text), size)) if size else b"*"
             return self._expression(text)
         known = self._subscriptions.get(group_row, topic_row)
         if known is None or known.kind == SUB_OTHER:
             return None
-        if known.version < int(request["subscription_version"]):
+        if known.version < request.subscription_version:
             return None
-        return known.codes
+        return EVERY_TAG if known.kind == SUB_ALL else known.codes.tobytes()
 
-    def _expression(self, text: bytes) -> npt.NDArray[np.int32] | None:
+    def _expression(self, text: bytes) -> bytes | None:
         """`TagA || TagB` as codes (FilterAPI.buildSubscriptionData)."""
         codes = self._expressions.get(text)
         if codes is not None:
             return codes
         tags = [] if text == b"*" else [tag.strip() for tag in text.split(b"||")]
         if text != b"*" and not any(tags):
-            return None  # "subString split error": the coordinator says so
+            return None  # the coordinator knows what is wrong with it
         numbers = {lib.ap_tags_code(tag, len(tag)) for tag in tags if tag}
-        if len(numbers) > lib.AP_CODES_MAX:
-            numbers = set()  # more than the answer needs: clients filter once more by the tag itself
         if len(self._expressions) >= EXPRESSIONS_MAX:
             self._expressions.clear()
-        codes = self._expressions[text] = np.array(sorted(numbers), np.int32)
+        # More tags than a filter holds: clients look at the tag itself once more anyway.
+        some = 0 < len(numbers) <= lib.AP_CODES_MAX
+        codes = np.array(sorted(numbers), np.int32).tobytes() if some else EVERY_TAG
+        self._expressions[text] = codes
         return codes
 
     # ------------------------------------------------------------- answers
 
     def _serve(self, pull: Pull, *, may_park: bool, woken: bool) -> None:
-        row = int(self._topics.rows["queue_base"][pull.topic_row]) + pull.queue_id
-        bounds = begin, end = self._queues.min(row), self._queues.max(row)
+        row = self._topics.pointer[pull.topic_row].queue_base + pull.queue_id
+        queue = self._queues.pointer[row]
+        bounds = begin, end = queue.min, queue.max
         offset = pull.offset
         if begin <= offset < end:
             self._read(pull, row, bounds, may_park=may_park and woken)
@@ -216,9 +217,9 @@ class PullPath:
         """Fills the slices; maps the log's files as they are met. How many slices."""
         wanted, end = self._filter, self._log.bounds.dispatched
         wanted.max_count, wanted.max_bytes = max(pull.max_count, 1), MAX_BYTES
-        wanted.code_count = len(pull.codes)
-        if len(pull.codes):
-            ffi.memmove(wanted.codes, pull.codes.tobytes(), 4 * len(pull.codes))
+        wanted.every_tag = pull.codes is EVERY_TAG
+        wanted.code_count = 0 if wanted.every_tag else len(pull.codes) // 4
+        ffi.memmove(wanted.codes, pull.codes, 4 * wanted.code_count)
         wanted.max_examined = max(EXAMINED_MAX, pull.max_count)
         wanted.log_begin, wanted.log_end = self._log.bounds.expired, end
         wanted.memory_begin = end - self._memory_size
@@ -261,7 +262,7 @@ class PullPath:
         pulled = self._pulled
         pulled.code, pulled.opaque, pulled.next_offset = code, pull.opaque, following
         pulled.min_offset, pulled.max_offset = bounds
-        pulled.topic_flag = int(self._topics.rows["system_flag"][pull.topic_row])
+        pulled.topic_flag = self._topics.pointer[pull.topic_row].system_flag
         lib.ap_pull_answer(
             self._sockets.net, pull.connection, pulled, REMARKS[status], self._slices, slices
         )

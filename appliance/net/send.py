@@ -10,20 +10,16 @@ import json
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance import failpoint
 from appliance.net.poll import Sockets
-from appliance.ring import layout
 from appliance.ring.ring import Ring
-from appliance.ring.tables import TOPIC_SEND, TopicTable
+from appliance.ring.tables import TopicTable
 from clib import ffi, lib
 
+from appliance.net.frame import ONEWAY
 from appliance.net.responses import SERVICE_NOT_AVAILABLE, SYSTEM_BUSY
 
-PROPERTIES_MAX = 32767
-ODD_SYSTEM_FLAGS = 0xCC
-"""Transaction types and inner batches (remoting.md 5.2): not plain messages."""
 REGION = "DefaultRegion"
 BUSY = "[OVERLOAD]system busy, start flow control for a while"
 REFUSED = (
@@ -57,78 +53,58 @@ class SendPath:
         self._sockets, self._topics, self._build = sockets, topics, build
         self._ring, self._done = ring, done
         ring.freed_by(done)
-        self._properties_max = PROPERTIES_MAX - int(build.suffix_size) - 1
+        most = len(sockets.requests)
+        self._chosen, self._queue_rows = ffi.new("uint32_t[]", most), ffi.new("uint32_t[]", most)
+        self._others, self._other_count = ffi.new("uint32_t[]", most), ffi.new("uint64_t *")
         self._busy = ffi.new("char[]", BUSY.encode())
         self._refused = ffi.new("char[]", REFUSED.encode())
 
-    def take(self, count: int) -> tuple[npt.NDArray[np.intp], int]:
+    def take(self, count: int) -> tuple[list[int], int]:
         """Publishes the plain sends among the first `count` requests for the writer.
 
-        Returns the indexes of the sends that are not plain, and how many were taken.
+        Returns the indexes of all other requests, in order, and how many sends were taken.
         """
-        requests = self._sockets.requests[:count]
-        sends = np.flatnonzero(requests["kind"] == lib.AP_REQUEST_SEND)
-        if not len(sends):
-            return sends, 0
-        columns = requests[sends]
-        plain, queues = self._judge(columns)
-        chosen = np.ascontiguousarray(sends[plain], np.uint32)
-        if len(chosen):
-            self._publish(chosen, np.ascontiguousarray(queues[plain], np.uint32))
-        return sends[~plain], len(chosen)
-
-    def _judge(self, columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
-        """Which sends are plain, and the row of each one's queue."""
-        topics = self._topics.rows
-        rows = columns["topic_row"]
-        known = np.maximum(rows, 0)
-        before = self._topics.names["sequence"][known]
-        flags = topics["flags"][known]
-        queue_count = np.maximum(topics["read_queues"][known], topics["write_queues"][known])
-        queues = topics["queue_base"][known] + columns["queue_id"].astype(np.int64)
-        steady = (before == self._topics.names["sequence"][known]) & (before & 1 == 0)
-        plain = (
-            (columns["odd"] == 0)
-            & (rows >= 0)
-            & steady
-            & (flags & TOPIC_SEND != 0)
-            & (columns["queue_id"] >= 0)
-            & (columns["queue_id"] < queue_count)
-            & (columns["body_size"] > 0)
-            & (columns["body_size"] <= self._build.message_max)
-            & (columns["properties_max"] <= self._properties_max)
-            & (columns["system_flag"] & ODD_SYSTEM_FLAGS == 0)
+        rows, topics = self._sockets.request_rows, self._topics.table
+        chosen = lib.ap_send_choose(
+            rows,
+            count,
+            topics,
+            self._build,
+            self._chosen,
+            self._queue_rows,
+            self._others,
+            self._other_count,
         )
-        return plain, queues
+        if chosen:
+            self._publish(int(chosen))
+        return ffi.unpack(self._others, self._other_count[0]), int(chosen)
 
-    def _publish(self, chosen: npt.NDArray[np.uint32], queues: npt.NDArray[np.uint32]) -> None:
+    def _publish(self, count: int) -> None:
         ring, head = self._ring, self._ring.head
         entry_limit, arena_limit = ring.limits()
         built = lib.ap_send_build(
             self._sockets.net,
             self._sockets.request_rows,
-            layout.pointer("uint32_t", chosen),
-            len(chosen),
+            self._chosen,
+            count,
             self._build,
             ring.header,
             head,
             entry_limit,
             ring.arena_head,
             arena_limit,
-            layout.pointer("uint32_t", queues),
+            self._queue_rows,
         )
         failpoint.reach("frontend.built")
         ring.publish(head + built)
         failpoint.reach("frontend.published")
-        for index in chosen[built:]:
-            self._answer(self._sockets.requests[index], SYSTEM_BUSY, self._busy)
+        for i in range(built, count):
+            self._answer(self._sockets.request_rows[self._chosen[i]], SYSTEM_BUSY, self._busy)
 
     def _answer(self, request: Any, code: int, remark: Any) -> None:
-        if not int(request["flag"]) & 2:
-            opaque = int(request["opaque"])
-            lib.ap_answer_code(
-                self._sockets.net, int(request["connection"]), opaque, code, remark
-            )
+        if not request.flag & ONEWAY:
+            net = self._sockets.net
+            lib.ap_answer_code(net, request.connection, request.opaque, code, remark)
 
     def complete(self) -> int:
         """Answers what the writer is done with; how many."""
@@ -139,20 +115,18 @@ class SendPath:
         lib.ap_send_answer(
             self._sockets.net, self._build, self._ring.header, done.header, first, last
         )
-        codes = done.part(first, last)["code"]
-        for offset in np.flatnonzero(codes):
-            entry = self._ring.entries[(first + int(offset)) & self._ring.mask]
-            if int(codes[offset]) == SERVICE_NOT_AVAILABLE and not entry["flags"] & lib.AP_ONEWAY:
-                lib.ap_answer_code(
-                    self._sockets.net,
-                    int(entry["connection"]),
-                    int(entry["opaque"]),
-                    SERVICE_NOT_AVAILABLE,
-                    self._refused,
-                )
+        for offset in np.flatnonzero(done.part(first, last)["code"]):
+            self._refuse(self._ring.entries[(first + int(offset)) & self._ring.mask])
         failpoint.reach("frontend.answered")
         done.release(last)
         return last - first
+
+    def _refuse(self, entry: Any) -> None:
+        """The writer could not store this one."""
+        if not entry["flags"] & lib.AP_ONEWAY:
+            connection, opaque = int(entry["connection"]), int(entry["opaque"])
+            code, remark = SERVICE_NOT_AVAILABLE, self._refused
+            lib.ap_answer_code(self._sockets.net, connection, opaque, code, remark)
 
     @property
     def pending(self) -> bool:

@@ -76,6 +76,7 @@ class NamedTable:
         begin = TABLE + 4 * int(self.table.slots_max)
         self.rows = region.view(self.struct, begin, int(self.table.rows_max))
         self.names = self.rows["name"]
+        self.pointer = ffi.cast(self.struct + " *", region.address + begin)
         self._copy = ffi.new(self.struct + " *")
 
     @property

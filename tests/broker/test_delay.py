@@ -7,6 +7,7 @@ from appliance.commitlog.record import decode_properties
 from tests.broker.paper import Desk
 from tests.broker.test_retry import last
 from tests.broker.test_send import properties, send
+from tests.fakes.disk import FakeDisk
 
 SCHEDULE = "SCHEDULE_TOPIC_XXXX"
 
@@ -121,3 +122,14 @@ def test_the_topic_is_gone(desk: Desk) -> None:
     delayed(desk)
     desk.pass_ms(1_000)
     assert count(desk) == 1
+
+
+def test_a_broker_with_fewer_levels_was_here_before() -> None:
+    disk = FakeDisk()
+    topic = b'{"readQueueNums":3,"writeQueueNums":3,"perm":6}'
+    disk.add(
+        "/store/config/topics.json", b'{"topicConfigTable":{"%s":%s}}' % (SCHEDULE.encode(), topic)
+    )
+    desk = Desk(disk=disk)
+    delayed(desk, level=18)
+    assert count(desk, SCHEDULE, 17) == 1

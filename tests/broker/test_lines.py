@@ -107,3 +107,22 @@ def test_the_frontend_is_woken_when_there_is_something(pair: Pair) -> None:
     pair.line.tell(lib.AP_FRAME, 7)
     pair.line.drain()
     assert pair.woken == 1
+
+
+def test_what_is_new_and_what_waits(pair: Pair) -> None:
+    seen = []
+
+    def look() -> None:
+        seen.append((pair.line.pending, pair.line.blocked))
+
+    look()
+    pair.question()
+    look()
+    questions = pair.line.questions(9)
+    next(questions)
+    questions.close()
+    look()
+    list(pair.line.questions(9))
+    look()
+    new, held_up, nothing = (True, False), (False, True), (False, False)
+    assert seen == [nothing, new, held_up, nothing]

@@ -96,3 +96,11 @@ def test_the_writer_refuses(desk: Desk) -> None:
     desk.writer.code = 14
     answer = back(desk)
     assert (answer.code, answer.remark) == (1, "SERVICE_NOT_AVAILABLE")
+
+
+def test_a_dead_letter_topic_without_queues(desk: Desk) -> None:
+    send(desk)
+    fields = {"topic": "%DLQ%G", "readQueueNums": 0, "writeQueueNums": 0, "perm": 6}
+    assert desk.ask(desk.open(), "UPDATE_AND_CREATE_TOPIC", fields).code == 0
+    answer = back(desk, delayLevel=-1)
+    assert (answer.code, answer.remark) == (29, "topic[%DLQ%G] has no queue 0")

@@ -9,7 +9,7 @@ import errno
 import mmap
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +51,18 @@ class _File:
         self.grow_durable()
         for page in self.dirty_pages():
             self.durable[page] = self.believed[page] = self.seen[page]
+
+    def begin_sync(self) -> Callable[[], None]:
+        """A sync that takes its time; what is written after its begin is no part of it."""
+        self.assert_allocated()
+        pages = [(page, self.seen[page].copy()) for page in self.dirty_pages()]
+
+        def finish() -> None:
+            self.grow_durable()
+            for page, data in pages:
+                self.durable[page] = self.believed[page] = data
+
+        return finish
 
     def grow_durable(self) -> None:
         if len(self.durable) < self.size:
@@ -108,10 +120,14 @@ class _Lock:
 
 @dataclass
 class FakeDisk:
-    """Implements appliance.commitlog.disk.Disk. `now_ms` is the time that new bytes get."""
+    """Implements appliance.commitlog.disk.Disk. `now_ms` is the time that new bytes get.
+
+    `before`: called with each operation and its path, before anything has happened.
+    """
 
     capacity: int = 1 << 40
     now_ms: int = 0
+    before: Callable[[str, str], None] = lambda operation, path: None
     operations: list[tuple[str, str]] = field(default_factory=list)
     _files: dict[str, _File] = field(default_factory=dict)
     _durable_names: dict[str, _File] = field(default_factory=dict)
@@ -255,6 +271,11 @@ class FakeDisk:
     def sync(self, mapped: MappedMemory) -> None:
         self._sync(mapped.path)
 
+    def begin_sync(self, mapped: MappedMemory) -> Callable[[], None]:
+        """A sync whose end is to be called for; a power cut before that may undo it."""
+        self._do("sync", mapped.path)
+        return self._at(mapped.path).begin_sync()
+
     def sync_path(self, path: str) -> None:
         if path in self._directories:
             self._do("sync", path)
@@ -273,6 +294,7 @@ class FakeDisk:
 
     def _do(self, operation: str, path: str) -> None:
         """Log an operation, and let it fail when its time has come."""
+        self.before(operation, path)
         self.operations.append((operation, path))
         for failure in self._failures:
             if failure.operations and operation not in failure.operations:

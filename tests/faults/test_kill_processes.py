@@ -16,7 +16,7 @@ from tests.interop.brokers import Appliance, await_until, kill, process_row
 from tests.interop.java_client import java_command
 from tests.interop.program import Program
 
-KILLS = int(os.environ.get("KILLS", "20" if "CI" in os.environ else "2"))
+KILLS = int(os.environ.get("KILLS", "20" if os.environ.get("CI") == "true" else "2"))
 SEED = os.environ.get("SEED", "1")
 
 TOPIC = "ledger"

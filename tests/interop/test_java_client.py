@@ -11,7 +11,7 @@ from tests.interop.java_client import PREPARE_SECONDS, SCENARIO_SECONDS, Player,
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(PREPARE_SECONDS + SCENARIO_SECONDS)]
 
-WITH_APACHE = "CI" in os.environ or "INTEROP_PEER" in os.environ
+WITH_APACHE = os.environ.get("CI") == "true" or "INTEROP_PEER" in os.environ
 
 on_apache = pytest.mark.skipif(
     not WITH_APACHE, reason="the real Apache broker is for comparison: INTEROP_PEER=1 starts it"
