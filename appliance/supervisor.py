@@ -40,8 +40,8 @@ log = logging.getLogger("appliance.supervisor")
 
 BACKOFF_MIN_NS = 50_000_000
 BACKOFF_MAX_NS = 5_000_000_000
-STEADY_NS = 10_000_000_000
-"""A child that lived so long is started again at once when it dies."""
+STEADY_NS = 1_000_000_000
+"""A child that lived so long is started again at once: its clients shall see a pause, no error."""
 STOP_NS = 25_000_000_000
 BACKLOG = 1024
 DESCRIPTORS = 1 << 16
@@ -209,7 +209,7 @@ class RealFork:
 
     def reap(self) -> list[tuple[int, str]]:
         """(pid, how it ended) of the children that ended since the last call."""
-        ended = []
+        ended: list[tuple[int, str]] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
