@@ -1,7 +1,9 @@
-"""Named places where a process may be made to die: before and after each step that must not be half done.
+"""Named places where a process may be made to die: before and after each step that must not be half
+done.
 
 Runs in: every process; costs one comparison while nothing is armed.
-Owns: the table of places. `APPLIANCE_FAILPOINT=name:n` kills the process at the n-th time it passes `name`.
+Owns: the table of places. `APPLIANCE_FAILPOINT=name:n` kills the process at the n-th time it passes
+       `name`.
 Fails: as it is asked to.
 """
 

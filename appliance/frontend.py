@@ -162,9 +162,7 @@ class Frontend:
             return False
         if commit is not None:  # lost when the ring is full: the next pull brings it again
             values = np.array(commit, np.int64)
-            self._ask.push(
-                kind=lib.AP_COMMIT, connection=request.connection, size=0, values=values
-            )
+            self._ask.push(kind=lib.AP_COMMIT, connection=request.connection, size=0, values=values)
         return True
 
     def _hand_on(self, index: int) -> None:
@@ -281,9 +279,7 @@ class Frontend:
             peer = self._sockets.peer(connection)
             self._events.append(Event(lib.AP_OPENED, connection, peer.encode()))
             if connection in self._heartbeats:
-                self._events.append(
-                    Event(lib.AP_FRAME, connection, self._heartbeats[connection])
-                )
+                self._events.append(Event(lib.AP_FRAME, connection, self._heartbeats[connection]))
         self._tell_events()
 
     # ------------------------------------------------------------- waiting and ending

@@ -72,9 +72,7 @@ def create(segments: Segments, config: Config, limits: Limits, sizes: tuple[int,
         raise
 
 
-def _create(
-    segments: Segments, config: Config, limits: Limits, sizes: tuple[int, int]
-) -> Heritage:
+def _create(segments: Segments, config: Config, limits: Limits, sizes: tuple[int, int]) -> Heritage:
     count = config.broker.frontends
     entries, frames, arena = limits.ring_entries, limits.frame_ring_entries, limits.arena_size
 

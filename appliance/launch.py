@@ -16,8 +16,8 @@ from appliance.frontend import Frontend, make_sockets
 from appliance.heritage import COORDINATOR, FRONTEND, NAMESERVER, WRITER, Heritage, process_name
 from appliance.journal import open_journal
 from appliance.nameserver import NameServer
-from appliance.net.poll import SocketLimits, Sockets
 from appliance.namesrv.settings import Settings
+from appliance.net.poll import SocketLimits, Sockets
 from appliance.writer import Writer
 
 log = logging.getLogger("appliance.launch")

@@ -12,11 +12,11 @@ import select
 from appliance.clock import Clock, Now
 from appliance.commitlog.append import Appender
 from appliance.commitlog.bindings import QueueRows
-from appliance.commitlog.dispatch import Dispatcher, Run
 from appliance.commitlog.disk import Disk
+from appliance.commitlog.dispatch import Dispatcher, Run
 from appliance.commitlog.flush import Flush, FlushFailed, Syncer
 from appliance.commitlog.house import House
-from appliance.commitlog.store import Store, open_store
+from appliance.commitlog.store import open_store
 from appliance.heritage import WRITER, Heritage
 from appliance.ring.ring import Ring
 from appliance.ring.tables import QueueTable, TopicTable

@@ -36,6 +36,7 @@ PROTOCOL = " ".join(
 LOG_VIEW = " ".join(
     f"appliance.commitlog.{name}" for name in ("reader", "consume_queue", "record", "disk")
 )
+SERVED = "appliance.namesrv"
 PROCESSES = " ".join(
     f"appliance.{name}"
     for name in ("frontend", "writer", "coordinator", "replicator", "nameserver")
@@ -68,7 +69,8 @@ ROOMS = {
     "appliance.coordinator": f"{PROCESS} appliance.broker appliance.net {LOG_VIEW}",
     "appliance.replicator": f"{PROCESS} appliance.ha appliance.net.link",
     "appliance.nameserver": f"{PROCESS} appliance.namesrv appliance.net",
-    "appliance.supervisor": f"{PROCESS} appliance.commitlog appliance.net {PROCESSES}",
+    "appliance.launch": f"{PROCESS} appliance.commitlog appliance.net {SERVED} {PROCESSES}",
+    "appliance.supervisor": f"{PROCESS} appliance.commitlog appliance.launch",
     "appliance.cli": f"{GROUND} appliance.supervisor appliance.client appliance.top",
     "appliance.testing": f"{GROUND} appliance.client",
     "appliance.__main__": "appliance.cli",

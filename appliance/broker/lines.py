@@ -13,7 +13,6 @@ from appliance.ring.ring import Ring
 
 from appliance.broker.effects import Connection, connection_of, local_of
 
-
 _COLUMNS = ("kind", "connection", "size", "values")
 _NOTHING = memoryview(b"")
 

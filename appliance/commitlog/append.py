@@ -14,13 +14,13 @@ Fails: a file that cannot be had (disk full) refuses the batch with SERVICE_NOT_
 import numpy as np
 
 from appliance import failpoint
-from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
 from appliance.ring.region import Region
 from appliance.ring.ring import Ring
 from appliance.ring.watermarks import Watermarks
 from clib import ffi, lib
 
 from appliance.commitlog.bindings import QueueRows
+from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
 from appliance.commitlog.record import blank
 
 BLANK_SIZE = 8
@@ -168,4 +168,3 @@ class Appender:
         self.last_timestamp = max(self.last_timestamp, int(self._journal.store_timestamp))
         self._perform(file)
         return True
-

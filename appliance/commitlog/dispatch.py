@@ -128,8 +128,17 @@ class Dispatcher:
         for number, (ring, done) in enumerate(zip(self._rings, self._done, strict=True)):
             if ring.tail < done.head:
                 ring.release(done.head)
+            self._bind(number, ring.tail, taken(number))
             runs += _runs(number, ring, done, ring.tail, taken(number))
         self._waiting = deque(sorted(runs, key=lambda run: run.end))
+
+    def _bind(self, number: int, first: int, last: int) -> None:
+        """Binds the queue rows of entries that a dead writer had bound for itself alone."""
+        answers = self._done[number].part(first, last)
+        sends = self._rings[number].part(first, last)["kind"] == lib.AP_SEND
+        stored = sends & (answers["code"] == 0)
+        for row in np.unique(answers["queue_row"][stored]).tolist():
+            self._rows.bind(row)
 
 
 def _runs(number: int, ring: Ring, done: Ring, first: int, last: int) -> list[Run]:

@@ -1,4 +1,5 @@
-"""When the log is synced, and by whom: one sync at a time, everything that came meanwhile in the next.
+"""When the log is synced, and by whom: one sync at a time, everything that came meanwhile in the
+next.
 
 Runs in: writer; the sync itself in a thread that runs C alone and never holds the interpreter.
 Owns: `flushed`.
@@ -12,10 +13,10 @@ from typing import NamedTuple, Protocol
 
 from appliance import failpoint
 from appliance.clock import Now
-from appliance.commitlog.disk import MappedMemory
 from appliance.ring.watermarks import Watermarks
 from clib import ffi, lib
 
+from appliance.commitlog.disk import MappedMemory
 from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
 
 ASYNC_WINDOW_NS = 100_000_000

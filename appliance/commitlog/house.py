@@ -8,6 +8,7 @@ Fails: OSError is the machine's; what was not done is tried again.
 import os
 
 from appliance.clock import Now
+
 from appliance.commitlog.checkpoint import Checkpoint, mark_closed, mark_running
 from appliance.commitlog.disk import Disk
 from appliance.commitlog.expiry import expire

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from appliance.commitlog.disk import Disk, MappedMemory
 from appliance.commitlog.files import StoreRefused, offset_name, parse_offset_name
 
-
 _CHUNK_SIZE: Final = 1 << 20  # how much is looked at, or zeroed, at a time
 _HEAD_SIZE: Final = 16  # a file whose first bytes are zero was never written
 

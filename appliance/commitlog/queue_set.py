@@ -13,18 +13,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.ring.layout import dtype, pointer
+from clib import ffi, lib
+
 from appliance.commitlog.consume_queue import (
     BLANK_UNIT_SIZE,
-    UNIT,
     UNIT_SIZE,
     Rows,
     queue_directories,
 )
 from appliance.commitlog.disk import Disk
 from appliance.commitlog.mapped_file import MappedFile, MappedFileQueue
+from appliance.commitlog.queue_files import (
+    blank_row,
+    corrected_min,
+    drop_behind_gap,
+    drop_unfinished,
+    first_at,
+    last_end,
+    rows_of,
+    valid_end,
+)
 from appliance.commitlog.record import RECORD_SIZE_MIN
-from appliance.ring.layout import dtype, pointer
-from clib import ffi, lib
 
 ALLOCATION_SIZE: Final = 4096 * UNIT_SIZE  # whole pages and whole rows
 
@@ -342,11 +352,11 @@ class QueueSet:
         for topic, queue_id in queue_directories(self.disk, self.directory):
             slot = self.slot(topic, queue_id)
             files = self._queues[slot].files
-            _drop_unfinished(self.disk, files.directory)
+            drop_unfinished(self.disk, files.directory)
             files.load()
-            _drop_behind_gap(files)
+            drop_behind_gap(files)
             self.min_offset[slot] = files.first_offset // UNIT_SIZE
-            self._end_at(slot, _valid_end(files, log_limit))
+            self._end_at(slot, valid_end(files, log_limit))
 
     def truncate(self, log_end: int) -> int:
         """Drop the rows of records at or behind the log's end; returns how many."""
@@ -354,7 +364,7 @@ class QueueSet:
         for slot in np.flatnonzero(self.max_physical[: len(self)] > log_end).tolist():
             before = int(self.next_offset[slot])
             self._leave(slot)
-            self._end_at(slot, _first_at(self._queues[slot].files, log_end, before))
+            self._end_at(slot, first_at(self._queues[slot].files, log_end, before))
             dropped += before - int(self.next_offset[slot])
         return dropped
 
@@ -366,10 +376,10 @@ class QueueSet:
         count = 0
         for slot in np.flatnonzero(self.max_physical[: len(self)] > begin).tolist():
             queue, next_row = self._queues[slot], int(self.next_offset[slot])
-            first = _first_at(queue.files, begin, next_row)
-            last = _first_at(queue.files, end, next_row)
+            first = first_at(queue.files, begin, next_row)
+            last = first_at(queue.files, end, next_row)
             for row in range(first, last):
-                _blank_row(queue.files, row)
+                blank_row(queue.files, row)
             if last > first:
                 self._left_behind |= {file.path for file in queue.files.files}
             count += last - first
@@ -381,7 +391,7 @@ class QueueSet:
         count = int(self.next_offset.sum())
         for slot in np.flatnonzero(self.max_physical[: len(self)] > physical_offset).tolist():
             queue, end = self._queues[slot], int(self.next_offset[slot])
-            count -= end - _first_at(queue.files, physical_offset, end)
+            count -= end - first_at(queue.files, physical_offset, end)
             queue.release_idle()
         return count
 
@@ -395,7 +405,7 @@ class QueueSet:
                 continue
             minimum, end = int(self.min_offset[slot]), int(self.next_offset[slot])
             if minimum < end:
-                self.min_offset[slot] = _corrected_min(queue.files, log_min, minimum, end)
+                self.min_offset[slot] = corrected_min(queue.files, log_min, minimum, end)
             queue.release_idle()
 
     def remove_expired(self, log_min: int) -> int:
@@ -407,7 +417,7 @@ class QueueSet:
         for slot, queue in enumerate(self._queues):
             files, keep = queue.files, 0
             for file in files.files[:-1]:
-                if int(_units(file)["physical_offset"][-1]) >= log_min:
+                if int(rows_of(file)["physical_offset"][-1]) >= log_min:
                     break
                 keep = file.end_offset
             queue.release_idle()
@@ -423,7 +433,7 @@ class QueueSet:
         self._left_behind |= {file.path for file in queue.files.files[-1:]}
         self.next_offset[slot] = row
         self.min_offset[slot] = min(int(self.min_offset[slot]), row)
-        self.max_physical[slot] = _last_end(queue.files, row)
+        self.max_physical[slot] = last_end(queue.files, row)
         queue.release_idle()
 
 
@@ -438,106 +448,3 @@ def _group_firsts(slots: NDArray[Any]) -> NDArray[np.bool_]:
 def _group_lasts(slots: NDArray[Any]) -> NDArray[np.bool_]:
     """Which of sorted rows are their slot's last."""
     return np.concatenate((slots[1:] != slots[:-1], np.ones(min(len(slots), 1), np.bool_)))
-
-
-def _units(file: MappedFile) -> Rows:
-    """All rows of a mapped file."""
-    return file.view.view(UNIT)
-
-
-def _is_blank(units: Rows) -> NDArray[np.bool_]:
-    blank: NDArray[np.bool_] = (units["size"] == BLANK_UNIT_SIZE) & (units["physical_offset"] == 0)
-    return blank
-
-
-def _valid_count(units: Rows, log_limit: int, floor: int) -> tuple[int, int]:
-    """How many rows from the first on can be true, and the last physical offset among them.
-
-    floor: the physical offset of the row before the first; offsets ascend.
-    """
-    for at in range(0, len(units), 4096):
-        chunk = units[at : at + 4096]
-        offsets, sizes = chunk["physical_offset"].astype(np.int64), chunk["size"].astype(np.int64)
-        blank = _is_blank(chunk)
-        highest = np.maximum.accumulate(np.concatenate(([floor], np.where(blank, -1, offsets))))
-        true = (offsets > highest[:-1]) & (sizes > 0) & (offsets + sizes <= log_limit) | blank
-        if not true.all():
-            count = int(np.argmin(true))
-            return at + count, int(highest[count])
-        floor = int(highest[-1])
-    return len(units), floor
-
-
-def _valid_end(files: MappedFileQueue, log_limit: int) -> int:
-    """Row behind the last true one: the last three files are read, more when those hold none."""
-    at = max(0, len(files.files) - 3)
-    while at > 0 and not _valid_count(_units(files.files[at])[:1], log_limit, -1)[0]:
-        at -= 1
-    end, floor = files.first_offset // UNIT_SIZE, -1
-    for file in files.files[at:]:
-        units = _units(file)
-        count, floor = _valid_count(units, log_limit, floor)
-        end = file.first_offset // UNIT_SIZE + count
-        if count < len(units):
-            break
-    return end
-
-
-def _first_at(files: MappedFileQueue, physical_offset: int, end: int) -> int:
-    """First row, up to `end`, that stands for a record at or behind a physical offset."""
-    for file in reversed(files.files):
-        first = file.first_offset // UNIT_SIZE
-        offsets = _units(file)[: max(end - first, 0)]["physical_offset"].astype(np.int64)
-        # Blank rows belong to what stands before them.
-        count = int(np.searchsorted(np.maximum.accumulate(offsets), physical_offset))
-        if count or file is files.files[0]:
-            return min(first + count, end)
-    return end
-
-
-def _blank_row(files: MappedFileQueue, row: int) -> None:
-    """Overwrite one row that is there."""
-    file = files.file_at(row * UNIT_SIZE)
-    assert file is not None, "a queue's rows lie in its files"
-    _units(file)[row - file.first_offset // UNIT_SIZE] = (0, BLANK_UNIT_SIZE, 0)
-
-
-def _last_end(files: MappedFileQueue, row: int) -> int:
-    """End of the record of the last row before `row` that is not blank; 0 when there is none."""
-    for file in reversed(files.files):
-        units = _units(file)[: max(row - file.first_offset // UNIT_SIZE, 0)]
-        real = np.flatnonzero(~_is_blank(units))
-        if len(real):
-            last = units[real[-1]]
-            return int(last["physical_offset"]) + int(last["size"])
-    return 0
-
-
-def _corrected_min(files: MappedFileQueue, log_min: int, minimum: int, end: int) -> int:
-    """See QueueSet.correct_min; `minimum` is the present one, `end` the next row."""
-    last = files.file_at((end - 1) * UNIT_SIZE)
-    assert last is not None, "a queue's last row lies in one of its files"
-    if int(_units(last)["physical_offset"][end - 1 - last.first_offset // UNIT_SIZE]) < log_min:
-        return end
-    first_row = files.first_offset // UNIT_SIZE
-    begin = max(minimum, first_row)
-    units = _units(files.files[0])[begin - first_row : end - first_row]
-    there = (units["physical_offset"] >= log_min) & ~_is_blank(units)
-    return begin + int(np.argmax(there)) if there.any() else minimum
-
-
-def _drop_unfinished(disk: Disk, directory: str) -> None:
-    """Remove files of length 0 and those behind: a power cut took their lengths."""
-    paths = [f"{directory}/{name}" for name in disk.listdir(directory)]
-    sizes = [1 if disk.is_directory(path) else disk.size(path) for path in paths]
-    if 0 in sizes:
-        for path in reversed(paths[sizes.index(0) :]):
-            disk.remove(path)
-
-
-def _drop_behind_gap(files: MappedFileQueue) -> None:
-    """Remove the files behind a missing one."""
-    pairs = zip(files.files, files.files[1:], strict=False)
-    gap = next((file for file, after in pairs if file.end_offset != after.first_offset), None)
-    if gap is not None:
-        files.truncate(gap.end_offset)

@@ -26,6 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.clock import Clock
+from appliance.ring.layout import dtype, pointer
+from clib import ffi, lib
+
 from appliance.commitlog.checkpoint import Checkpoint
 from appliance.commitlog.consume_queue import Rows
 from appliance.commitlog.disk import Disk
@@ -37,8 +40,6 @@ from appliance.commitlog.record import (
     Status,
     schedule_tags_code,
 )
-from appliance.ring.layout import dtype, pointer
-from clib import ffi, lib
 
 SCHEDULE_TOPIC: Final = "SCHEDULE_TOPIC_XXXX"
 DELAY_LEVELS_MS: Final = tuple(

@@ -17,8 +17,6 @@ import numpy as np
 from appliance.clock import Now
 from appliance.commitlog.consume_queue import ConsumeQueueReader
 from appliance.commitlog.reader import LogReader
-from appliance.net.parked import Parked
-from appliance.net.poll import Sockets
 from appliance.ring.layout import pointer
 from appliance.ring.tables import (
     GROUP_CONSUME_ENABLE,
@@ -32,6 +30,9 @@ from appliance.ring.tables import (
     TopicTable,
 )
 from clib import ffi, lib
+
+from appliance.net.parked import Parked
+from appliance.net.poll import Sockets
 
 COMMIT, SUSPEND, SUBSCRIPTION, CLASS_FILTER = 1, 2, 4, 8
 FOUND, NOT_FOUND, RETRY, MOVED = 0, 19, 20, 21
@@ -57,7 +58,8 @@ REMARKS = {
 
 @dataclass(slots=True)
 class Pull:
-    """One pull, resolved. `codes`: of the tags wanted, as C's int32, or EVERY_TAG. `deadline_ns`: it may wait until
+    """One pull, resolved. `codes`: of the tags wanted, as C's int32, or EVERY_TAG. `deadline_ns`:
+    it may wait until
     then, 0 when it may not."""
 
     connection: int
@@ -97,7 +99,7 @@ class PullPath:
 
     # ------------------------------------------------------------- from requests
 
-    def take(self, request: Any, now: Now) -> tuple[int, int, int, int] | None | bool:
+    def take(self, request: Any, now: Now) -> tuple[int, int, int, int] | bool | None:
         """Serves one scanned pull. False: it is not plain. Else the offset that it commits, as
         (group row, topic row, queue id, offset), where it brings a new one, or None."""
         group_row, topic_row = request.group_row, request.topic_row
@@ -232,7 +234,8 @@ class PullPath:
                 return int(slices)
 
     def _map(self, offset: int) -> bool:
-        """Maps the file that holds an offset; False when it is gone (the rows found so far count)."""
+        """Maps the file that holds an offset; False when it is gone (the rows found so far
+        count)."""
         if not self._log.address_of(offset):
             return False
         files = self._log.files()

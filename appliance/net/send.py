@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from appliance import failpoint
-from appliance.net.poll import Sockets
 from appliance.ring.ring import Ring
 from appliance.ring.tables import TopicTable
 from clib import ffi, lib
 
 from appliance.net.frame import ONEWAY
+from appliance.net.poll import Sockets
 from appliance.net.responses import SERVICE_NOT_AVAILABLE, SYSTEM_BUSY
 
 REGION = "DefaultRegion"

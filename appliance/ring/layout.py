@@ -1,8 +1,10 @@
-"""numpy dtypes of the C structs: derived from cffi's view of appliance.h, so that no number is written twice.
+"""numpy dtypes of the C structs: derived from cffi's view of appliance.h, so that no number is
+written twice.
 
 Runs in: every process.
 Owns: nothing.
-Fails: KeyError for a struct that appliance.h does not declare; AssertionError where numpy and C disagree on a size.
+Fails: KeyError for a struct that appliance.h does not declare; AssertionError where numpy and C
+       disagree on a size.
 """
 
 from functools import cache

@@ -1,14 +1,15 @@
 """Regions of memory that processes share: created, named, verified and removed here.
 
-A name is `appliance-<instance>-<pid of the owner>-<boot>-<what>`, so that a start can tell what a dead owner left,
-and `appliance top` can find a living one. Every region is allocated before it is mapped: a full /dev/shm is an
-error at start, never a signal later.
+A name is `appliance-<instance>-<pid of the owner>-<boot>-<what>`, so that a start can tell what a
+dead owner left, and `appliance top` can find a living one. Every region is allocated before it is
+mapped: a full /dev/shm is an error at start, never a signal later.
 
 Runs in: the supervisor creates and removes; children inherit the mappings.
 Owns: /dev/shm/appliance-*.
 Fails: RegionError with what to do when there is no room, or a region is not what it should be.
 """
 
+import contextlib
 import mmap
 import os
 import pathlib
@@ -18,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import posix_ipc
 
-from appliance.ring.layout import dtype
 from clib import ffi, lib
+
+from appliance.ring.layout import dtype
 
 PREFIX = "appliance-"
 SHM = pathlib.Path("/dev/shm")
@@ -72,9 +74,11 @@ class Region:
 class Segments(Protocol):
     """Where regions come from: shared memory in production, the process's own in a simulation."""
 
-    def create(self, what: str, size: int) -> Region: ...
+    def create(self, what: str, size: int) -> Region:
+        """A zeroed region of at least `size` bytes."""
 
-    def remove(self) -> None: ...
+    def remove(self) -> None:
+        """Takes the names away; what is mapped stays usable."""
 
 
 class PrivateSegments:
@@ -99,7 +103,8 @@ class SharedSegments:
         self._names: list[str] = []
 
     def create(self, what: str, size: int) -> Region:
-        """A zeroed, allocated region of at least `size` bytes; RegionError when /dev/shm is full."""
+        """A zeroed, allocated region of at least `size` bytes; RegionError when /dev/shm is
+        full."""
         name, size = "/" + self.stem + what, _whole_pages(size)
         memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
         self._names.append(name)
@@ -108,7 +113,8 @@ class SharedSegments:
             mapped = mmap.mmap(memory.fd, size)
         except OSError as error:
             raise RegionError(
-                f"/dev/shm: no room for {size} bytes of shared memory ({error.strerror}): free some or enlarge it"
+                f"/dev/shm: no room for {size} bytes of shared memory ({error.strerror}): "
+                "free some or enlarge it"
             ) from error
         finally:
             memory.close_fd()
@@ -117,7 +123,8 @@ class SharedSegments:
         return region
 
     def remove(self) -> None:
-        """Unlinks all names; what is mapped stays usable. May be called by any process, more than once."""
+        """Unlinks all names; what is mapped stays usable. May be called by any process, more than
+        once."""
         for name in self._names:
             _unlink(name)
 
@@ -151,10 +158,8 @@ def _alive(pid: int) -> bool:
 
 
 def _unlink(name: str) -> None:
-    try:
+    with contextlib.suppress(posix_ipc.ExistentialError):  # somebody else swept it
         posix_ipc.unlink_shared_memory(name)
-    except posix_ipc.ExistentialError:
-        pass  # somebody else swept it
 
 
 def _whole_pages(size: int) -> int:

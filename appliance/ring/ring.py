@@ -1,29 +1,33 @@
 """One producer, one consumer: entries of a fixed size, and an arena of bytes beside them.
 
-Positions count up for ever; the entry at a position stands at `position & mask`. The producer publishes by moving
-`head`, the consumer releases by moving `tail`; each is written by one side only and moved in C. An entry's bytes
-lie together in the arena at `arena_at` (also a position that counts up). What is published and not released
-survives the death of either side: a successor finds its own cursor where the dead one left it.
+Positions count up for ever; the entry at a position stands at `position & mask`. The producer
+publishes by moving `head`, the consumer releases by moving `tail`; each is written by one side only
+and moved in C. An entry's bytes lie together in the arena at `arena_at` (also a position that
+counts up). What is published and not released survives the death of either side: a successor finds
+its own cursor where the dead one left it.
 
 Runs in: every process.
 Owns: the producer `head`, entries and arena; the consumer `tail`.
-Fails: AssertionError on a misuse by our own code; a full ring is an answer (False, fewer), never a wait.
+Fails: AssertionError on a misuse by our own code; a full ring is an answer (False, fewer), never a
+       wait.
 """
 
 from typing import Any
 
 import numpy as np
 
+from clib import ffi, lib
+
 from appliance.ring.layout import dtype
 from appliance.ring.region import Region, Segments
-from clib import ffi, lib
 
 HEAD = dtype("ap_ring").itemsize
 ALIGN = 8
 
 
 def create(segments: Segments, what: str, entry: str, capacity: int, arena_size: int) -> Region:
-    """A region laid out as a ring of `capacity` entries (a power of two) and `arena_size` bytes (one too, or 0)."""
+    """A region laid out as a ring of `capacity` entries (a power of two) and `arena_size` bytes
+    (one too, or 0)."""
     assert capacity & (capacity - 1) == 0 and arena_size & (arena_size - 1) == 0
     region = segments.create(what, HEAD + capacity * dtype(entry).itemsize + arena_size)
     head = region.struct("ap_ring")
@@ -34,8 +38,9 @@ def create(segments: Segments, what: str, entry: str, capacity: int, arena_size:
 class Ring:
     """A view of a ring for its producer or its consumer.
 
-    `entries` is the structured array of all slots, `arena` its bytes. A producer whose space is free again only
-    when something else has happened than the consumer's release hands `freed_by` the cursor that says so.
+    `entries` is the structured array of all slots, `arena` its bytes. A producer whose space is
+    free again only when something else has happened than the consumer's release hands `freed_by`
+    the cursor that says so.
     """
 
     def __init__(self, region: Region, entry: str) -> None:
@@ -68,7 +73,8 @@ class Ring:
         return int(lib.ap_load(self._tail))
 
     def freed_by(self, other: "Ring") -> None:
-        """Space counts as free only when `other`, whose entries answer ours one for one, is released too."""
+        """Space counts as free only when `other`, whose entries answer ours one for one, is
+        released too."""
         self._freed = other._tail
 
     @property
@@ -150,9 +156,7 @@ class Ring:
         """The bytes of an entry, in place, until it is released."""
         entry = self.entries[position & self.mask]
         begin = int(entry["arena_at"]) % self.arena_size
-        return self.arena.data[
-            begin : begin + (int(entry["arena_size"]) if size is None else size)
-        ]
+        return self.arena.data[begin : begin + (int(entry["arena_size"]) if size is None else size)]
 
     def release(self, position: int) -> None:
         """Entries before `position` are done with."""

@@ -1,10 +1,13 @@
-"""Tables in shared memory with one writing process: topics, groups, subscriptions, offsets and queues.
+"""Tables in shared memory with one writing process: topics, groups, subscriptions, offsets and
+queues.
 
-Named rows keep their number for the life of the regions: a topic that is deleted and made again has its old row.
+Named rows keep their number for the life of the regions: a topic that is deleted and made again has
+its old row.
 
 Runs in: all read; the coordinator writes all but the queues' offsets, which are the writer's.
 Owns: the layout of these regions.
-Fails: TableFull when a limit of config.Limits is reached; the caller answers that the broker is full.
+Fails: TableFull when a limit of config.Limits is reached; the caller answers that the broker is
+       full.
 """
 
 from collections.abc import Iterator
@@ -13,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clib import ffi, lib
+
 from appliance.ring.layout import address_of, dtype
 from appliance.ring.region import Region, Segments
-from clib import ffi, lib
 
 TABLE = dtype("ap_table").itemsize
 PAGE = 4096
@@ -100,7 +104,8 @@ class NamedTable:
         return bytes(it["name"][: int(it["name_size"])]).decode()
 
     def read(self, row: int) -> Any | None:
-        """A consistent copy of a row (cffi struct, reused by the next call); None when it is not alive."""
+        """A consistent copy of a row (cffi struct, reused by the next call); None when it is not
+        alive."""
         size = dtype(self.struct).itemsize
         return self._copy if lib.ap_table_read(self.table, row, self._copy, size) == 1 else None
 
@@ -224,7 +229,8 @@ class SubscriptionTable(KeyedTable):
     def put(
         self, group_row: int, topic_row: int, *, version: int, kind: int, codes: list[int]
     ) -> None:
-        """Sets a subscription; more than CODES_MAX tags make it SUB_OTHER: the slow path reads it."""
+        """Sets a subscription; more than CODES_MAX tags make it SUB_OTHER: the slow path reads
+        it."""
         row = self.rows[self._claim(self._key(group_row, topic_row))]
         if len(codes) > CODES_MAX:
             kind, codes = SUB_OTHER, []

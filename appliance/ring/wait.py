@@ -1,17 +1,20 @@
 """How a process sleeps when it has nothing to do, and how another wakes it: one doorbell each.
 
-A sleeper announces itself in shared memory and looks at its rings once more before it waits; whoever publishes
-looks for sleepers afterwards. So a busy system rings no bell at all.
+A sleeper announces itself in shared memory and looks at its rings once more before it waits;
+whoever publishes looks for sleepers afterwards. So a busy system rings no bell at all.
 
 Runs in: every process.
-Owns: the process's own row of the process table, and its doorbell (an eventfd made before the fork).
+Owns: the process's own row of the process table, and its doorbell (an eventfd made before the
+       fork).
 Fails: never; a lost wake-up costs one time-out of the sleeper.
 """
 
+import contextlib
 import os
 
-from appliance.ring.region import Region, Segments
 from clib import ffi, lib
+
+from appliance.ring.region import Region, Segments
 
 ROWS_MAX = 72
 
@@ -47,10 +50,8 @@ class Doorbells:
 
     def hush(self, process: int) -> None:
         """Takes the rings out of one's own bell."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.bells[process])
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Closes the bells; for tests that made many."""

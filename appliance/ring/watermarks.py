@@ -2,14 +2,15 @@
 
     expired <= flushed <= appended        dispatched <= appended        replicated <= appended
 
-Runs in: all; `appended`, `flushed`, `dispatched`, `expired` and `state` are moved by the writer alone,
-`replicated` by the replicator.
+Runs in: all; `appended`, `flushed`, `dispatched`, `expired` and `state` are moved by the writer
+       alone, `replicated` by the replicator.
 Owns: nothing more.
 Fails: AssertionError when its mover would move one backwards.
 """
 
-from appliance.ring.region import Region, Segments
 from clib import ffi, lib
+
+from appliance.ring.region import Region, Segments
 
 STARTING, SERVING, FAILED = 0, 1, 2
 

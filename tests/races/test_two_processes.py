@@ -32,7 +32,7 @@ class ForkSegments:
         pass
 
 
-def checksum(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def checksum(values: np.ndarray) -> np.ndarray:
     return (values * MIX) ^ (values >> np.uint64(7))
 
 

@@ -1,4 +1,5 @@
-"""Rings: what is published is seen once, in order, whole; a death on either side changes nothing."""
+"""Rings: what is published is seen once, in order, whole; a death on either side changes
+nothing."""
 
 import hypothesis.strategies as st
 import pytest
