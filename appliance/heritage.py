@@ -5,6 +5,7 @@ Owns: the numbers of the processes, and which ring leads from whom to whom.
 Fails: RegionError when shared memory cannot be had.
 """
 
+import os
 import socket
 from dataclasses import dataclass, field
 
@@ -47,6 +48,7 @@ class Heritage:
     ask: list[Region]
     tell: list[Region]
     doorbells: wait.Doorbells
+    owner_pid: int
     log_file_size: int
     queue_file_size: int
     store_host: str = "127.0.0.1"
@@ -101,6 +103,7 @@ def _create(segments: Segments, config: Config, limits: Limits, sizes: tuple[int
         ask=rings("ask", "ap_frame", count, frames, arena),
         tell=rings("tell", "ap_frame", count, frames, arena),
         doorbells=wait.Doorbells(processes, FRONTEND + count),
+        owner_pid=os.getpid(),
         log_file_size=sizes[0],
         queue_file_size=sizes[1],
         store_host=numeric_address(config.broker.advertise),

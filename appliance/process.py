@@ -49,7 +49,7 @@ class Process(Protocol):
 def run(number: int, heritage: Heritage, make: Callable[[], Process], clock: Clock) -> int:
     """Runs a process until it is told to stop; returns its exit code."""
     name = process_name(number)
-    parent = os.getppid()
+    parent = heritage.owner_pid
     lib.ap_name_process(name.encode(), signal.SIGTERM)
     stop = _StopSignal(parent, heritage.doorbells.bells[number])
     failpoint.arm_from_environment()

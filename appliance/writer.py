@@ -10,7 +10,7 @@ import logging
 import select
 
 from appliance.clock import Clock, Now
-from appliance.commitlog.append import Appender
+from appliance.commitlog.append import SERVICE_NOT_AVAILABLE, Appender
 from appliance.commitlog.bindings import QueueRows
 from appliance.commitlog.disk import Disk
 from appliance.commitlog.dispatch import Dispatcher, Run
@@ -25,7 +25,7 @@ from appliance.ring.watermarks import FAILED, SERVING, STARTING, Watermarks
 log = logging.getLogger("appliance.writer")
 
 TICK_NS = 5_000_000
-SERVICE_NOT_AVAILABLE = 14
+HOUSE_NS = 1_000_000_000
 
 
 class Writer:
@@ -74,7 +74,9 @@ class Writer:
         self._dispatcher.last_timestamp = recovered.last_store_timestamp
         if not first_start:
             self._resume()
-        if self._watermarks.state != FAILED:
+        if self._watermarks.state == FAILED:
+            self._failed = "the disk refused a sync of the writer before this one"
+        else:
             self._watermarks.move("state", SERVING)
 
     def _report(self) -> None:
@@ -99,7 +101,7 @@ class Writer:
 
     def step(self, now: Now) -> int:
         """Sees a finished sync, appends what waits, shows what may be shown, begins a sync."""
-        if self._failed or self._watermarks.state == FAILED:
+        if self._failed:
             return self._refuse()
         work = 0
         try:
@@ -151,7 +153,7 @@ class Writer:
             first, last = done.head, ring.head
             if first == last:
                 continue
-            done.entries["code"][done.slots(first, last)] = SERVICE_NOT_AVAILABLE
+            self._appender.settle(number, first, last, SERVICE_NOT_AVAILABLE)
             done.publish(last)
             ring.release(last)
             self._wake(number)
@@ -179,7 +181,9 @@ class Writer:
     def sleep_ms(self, now: Now) -> int:
         """Until a sync is due, or the next second."""
         due_ns = self._flush.due_in_ns(now)
-        return 1000 if due_ns is None else due_ns // 1_000_000 + 1
+        if due_ns is None:
+            due_ns = TICK_NS if self._house.busy else HOUSE_NS
+        return due_ns // 1_000_000 + 1
 
     def pending(self) -> bool:
         """Entries wait."""

@@ -30,6 +30,11 @@ class House:
         self._settled: tuple[int, Checkpoint] | None = None
         mark_running(disk, store.paths, os.getpid())
 
+    @property
+    def busy(self) -> bool:
+        """A round is under way, or its checkpoint waits for the log."""
+        return self._in_round or self._settled is not None
+
     def tick(self, now: Now, *, flushed: int, dispatched_ms: int) -> None:
         """A little of what is due. `flushed`: physical offset; `dispatched_ms`: store time of the
         last record that has its row."""
