@@ -35,7 +35,7 @@ def found(root: Path, files: dict[str, str]) -> list[str]:
         ("appliance/writer.py", "from appliance.commitlog import append", True),
         ("appliance/writer.py", "from appliance.frontend import x", False),
         ("appliance/frontend.py", "from appliance.coordinator import x", False),
-        ("appliance/supervisor.py", "from appliance import frontend, writer", True),
+        ("appliance/launch.py", "from appliance import frontend, writer", True),
         ("appliance/cli/start.py", "from appliance import supervisor", True),
         ("appliance/broker/topics.py", "from .state import x", True),
         ("appliance/broker/topics.py", "from ..commitlog.append import x", False),

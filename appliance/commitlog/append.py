@@ -93,11 +93,11 @@ class Appender:
         base = int(entry["queue_index"])
         for row in range(base, base + int(entry["record_count"])):
             self._rows.bind(row)
-        self._settle(ring, first, first + 1, 0)
+        self.settle(ring, first, first + 1, 0)
         return 1
 
-    def _settle(self, ring: int, first: int, last: int, code: int) -> None:
-        """Answers entries of which nothing is stored."""
+    def settle(self, ring: int, first: int, last: int, code: int) -> None:
+        """Answers entries, which nobody sees yet, with a code alone: nothing of them is stored."""
         done = self._done[ring]
         slots = done.slots(first, last)
         done.entries[slots] = np.zeros(1, done.entries.dtype)
@@ -154,7 +154,7 @@ class Appender:
     def _refuse(self, ring: int, first: int, last: int, error: OSError) -> int:
         """No file can be had: these entries are answered so, and nothing of them is stored."""
         self.refusal = str(error)
-        self._settle(ring, first, last, SERVICE_NOT_AVAILABLE)
+        self.settle(ring, first, last, SERVICE_NOT_AVAILABLE)
         return last - first
 
     def redo(self) -> bool:

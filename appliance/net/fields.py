@@ -9,7 +9,7 @@ Fails: `ValueError` on a wrong declaration; never on what a peer sent.
 Types are str, i32, i64, f64 and bool. `?` marks a field that may be absent, `=` what it is then,
 `@` the name on the wire where it is not the name that handlers see. As in Apache's decoder a field
 that is absent or unreadable is no error: text and optional fields become None, others 0 or False
-(remoting.md section 1.5).
+(remoting.md section 1.5). Where Apache's handler then trips over the null, `fault` says so before.
 """
 
 import re
@@ -48,6 +48,12 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "bool": lambda text: text.lower() == "true",
 }
 _JAVA_DEFAULTS: dict[str, Any] = {"str": None, "i32": 0, "i64": 0, "f64": 0.0, "bool": False}
+_NUMBERS = {
+    "i32": "a whole number of 32 bits",
+    "i64": "a whole number of 64 bits",
+    "f64": "a number",
+}
+_SHOWN_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,19 @@ def decode(fields: Iterable[Field], values: Mapping[str, str]) -> dict[str, Any]
             value = field.read(value)
         decoded[field.name] = field.missing if value is None else value
     return decoded
+
+
+def fault(fields: Iterable[Field], values: Mapping[str, str]) -> str | None:
+    """Which number that a handler cannot do without is absent or unreadable, in words."""
+    for field in fields:
+        if field.optional or field.kind not in _NUMBERS:
+            continue
+        value = values.get(field.wire)
+        if value is None:
+            return f"{field.wire} is missing"
+        if field.read(value) is None:
+            return f'{field.wire}: found "{value[:_SHOWN_MAX]}", allowed {_NUMBERS[field.kind]}'
+    return None
 
 
 def encode(values: Mapping[str, Any], fields: Iterable[Field] = ()) -> dict[str, str]:

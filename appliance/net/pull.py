@@ -178,7 +178,9 @@ class PullPath:
         if begin <= offset < end:
             self._read(pull, row, bounds, may_park=may_park and woken)
             return
-        if end == 0:
+        if not queue.bound:  # its topic has just grown: the writer has not said yet how far it goes
+            status, code, following = "OFFSET_OVERFLOW_ONE", NOT_FOUND, offset
+        elif end == 0:
             status, code, following = "NO_MESSAGE_IN_QUEUE", MOVED if offset else NOT_FOUND, 0
         elif offset < begin:
             status, code, following = "OFFSET_TOO_SMALL", MOVED, begin

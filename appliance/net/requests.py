@@ -193,7 +193,10 @@ def request(frame: Frame, *, now_ms: int, connection: int = 0, peer: str = "") -
 
 
 def call(handler: Handler, asked: Request, state: Any) -> Any:
-    """What the handler says; a refusal or an unreadable body becomes its response."""
+    """What the handler says; a refusal, or an unreadable header or body, becomes its response."""
+    fault = header.fault(asked.row.asks, asked.frame.fields)
+    if fault is not None:
+        return Response(SYSTEM_ERROR, f"the header of {asked.row.name} is not readable: {fault}")
     try:
         return handler(asked, state)
     except RefusedError as refused:
@@ -229,12 +232,12 @@ def ask(name: str, values: Mapping[str, object], body: bytes = b"", *, flag: int
 
 
 _SEND = (
-    "producerGroup:str topic:str defaultTopic:str defaultTopicQueueNums:i32 queueId:i32 "
+    "producerGroup:str topic:str defaultTopic:str defaultTopicQueueNums:i32?=4 queueId:i32 "
     "sysFlag:i32 bornTimestamp:i64 flag:i32 properties:str? reconsumeTimes:i32? "
     "unitMode:bool? batch:bool? maxReconsumeTimes:i32?"
 )
 _SEND_V2 = (
-    "producerGroup@a:str topic@b:str defaultTopic@c:str defaultTopicQueueNums@d:i32 "
+    "producerGroup@a:str topic@b:str defaultTopic@c:str defaultTopicQueueNums@d:i32?=4 "
     "queueId@e:i32 sysFlag@f:i32 bornTimestamp@g:i64 flag@h:i32 properties@i:str? "
     "reconsumeTimes@j:i32? unitMode@k:bool? maxReconsumeTimes@l:i32? batch@m:bool? bname@n:str?"
 )
@@ -270,7 +273,7 @@ row(17, "UPDATE_AND_CREATE_TOPIC", served_by=BROKER, needs=CREATE, scope=TOPIC,
          "topicFilterType:str topicSysFlag:i32? order:bool attributes:str? force:bool")
 row(18, "UPDATE_AND_CREATE_TOPIC_LIST", served_by=BROKER, served=False)
 row(21, "GET_ALL_TOPIC_CONFIG", served_by=BROKER,
-    asks="topicSeq:i32 dataVersion:str? maxTopicNum:i32?", answers="totalTopicNum:i32")
+    asks="topicSeq:i32?=0 dataVersion:str? maxTopicNum:i32?", answers="totalTopicNum:i32")
 row(25, "UPDATE_BROKER_CONFIG", served_by=BROKER, served=False)
 row(26, "GET_BROKER_CONFIG", served_by=BROKER, served=False, answers="version:str")
 row(28, "GET_BROKER_RUNTIME_INFO", served_by=BROKER)
@@ -317,7 +320,7 @@ row(102, "DELETE_KV_CONFIG", served_by=NAMESRV, needs=UPDATE, scope=CLUSTER,
     asks="namespace:str key:str")
 row(103, "REGISTER_BROKER", served_by=NAMESRV, needs=UPDATE, scope=CLUSTER,
     asks="brokerName:str brokerAddr:str clusterName:str haServerAddr:str brokerId:i64 "
-         "heartbeatTimeoutMillis:i64? enableActingMaster:bool? compressed:bool? bodyCrc32:i32",
+         "heartbeatTimeoutMillis:i64? enableActingMaster:bool? compressed:bool? bodyCrc32:i32?=0",
     answers="haServerAddr:str? masterAddr:str?")
 row(104, "UNREGISTER_BROKER", served_by=NAMESRV, needs=UPDATE, scope=CLUSTER,
     asks="brokerName:str brokerAddr:str clusterName:str brokerId:i64")
@@ -328,7 +331,7 @@ row(106, "GET_BROKER_CLUSTER_INFO", served_by=NAMESRV)
 # Administration, and the rest in the order of their numbers.
 row(200, "UPDATE_AND_CREATE_SUBSCRIPTIONGROUP", served_by=BROKER)
 row(201, "GET_ALL_SUBSCRIPTIONGROUP_CONFIG", served_by=BROKER,
-    asks="groupSeq:i32 dataVersion:str? maxGroupNum:i32?", answers="totalGroupNum:i32")
+    asks="groupSeq:i32?=0 dataVersion:str? maxGroupNum:i32?", answers="totalGroupNum:i32")
 row(202, "GET_TOPIC_STATS_INFO", served_by=BROKER, needs=GET, scope=TOPIC,
     asks="topic:str")
 row(203, "GET_CONSUMER_CONNECTION_LIST", served_by=BROKER, needs=GET, scope=GROUP,
