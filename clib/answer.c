@@ -5,8 +5,10 @@
 
 #include "appliance.h"
 #include "bytes.h"
+#include "entries.h"
 
-#define HEAD_MAX 2048u
+#define HEAD_MAX 2048u /* of what follows here at most 400, and six bytes each of a key or a remark */
+#define ID_MAX 57u     /* a message id of an IPv6 host, and a comma */
 #define TAIL ",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":479}"
 
 /* Fills in the two length words of a frame whose header ends at `end`. */
@@ -27,7 +29,7 @@ static uint8_t *put_end(uint8_t *p, int32_t opaque, const char *remark) {
   p = put_decimal(p, opaque);
   if (remark) {
     p = put_literal(p, ",\"remark\":\"");
-    p = put_bytes(p, remark, strlen(remark));
+    p = put_json_text(p, (const uint8_t *)remark, strlen(remark));
     *p++ = '"';
   }
   return put_literal(p, TAIL);
@@ -49,28 +51,12 @@ static uint8_t *put_message_id(uint8_t *p, const ap_build *build, int64_t physic
   return put_hex(p, offset, sizeof offset);
 }
 
-/* JSON text of a key that may hold anything: quotes and control characters are escaped. */
-static uint8_t *put_text(uint8_t *p, const uint8_t *text, uint32_t size) {
-  static const char digit[] = "0123456789abcdef";
-  for (uint32_t i = 0; i < size; i++) {
-    if (text[i] < 0x20) {
-      p = put_literal(p, "\\u00");
-      *p++ = (uint8_t)digit[text[i] >> 4];
-      *p++ = (uint8_t)digit[text[i] & 15];
-      continue;
-    }
-    if (text[i] == '"' || text[i] == '\\') *p++ = '\\';
-    *p++ = text[i];
-  }
-  return p;
-}
-
 static uint8_t *put_stored(uint8_t *p, const ap_build *build, const ap_send *entry, const ap_done *done,
                            const uint8_t *records) {
   p = put_bytes(p, build->region, build->region_size);
   p = put_literal(p, ",\"msgId\":\"");
   uint64_t begin = 0;
-  for (uint32_t i = 0; i < entry->record_count; i++) {
+  for (uint32_t i = 0; i < entry->record_count && begin + 4 <= entry->record_size; i++) {
     if (i) *p++ = ',';
     p = put_message_id(p, build, done->physical_offset + (int64_t)begin);
     begin += get32(records + begin);
@@ -78,9 +64,10 @@ static uint8_t *put_stored(uint8_t *p, const ap_build *build, const ap_send *ent
   p = put_literal(p, "\",");
   p = put_field(p, "queueId", entry->queue_id);
   p = put_field(p, "queueOffset", done->queue_offset) - 1; /* the comma goes */
-  if (!entry->unique_key_size) return p;
+  uint64_t key_end = (uint64_t)entry->unique_key_at + entry->unique_key_size;
+  if (!entry->unique_key_size || entry->unique_key_size > AP_NAME_MAX || key_end > entry->record_size) return p;
   p = put_literal(p, ",\"transactionId\":\"");
-  p = put_text(p, records + entry->unique_key_at, entry->unique_key_size);
+  p = put_json_text(p, records + entry->unique_key_at, entry->unique_key_size);
   *p++ = '"';
   return p;
 }
@@ -89,22 +76,20 @@ static int stored(int32_t code) { return code == 0 || (code >= 10 && code <= 12)
 
 int64_t ap_send_answer(ap_net *net, const ap_build *build, const ap_ring *ring, const ap_ring *done, uint64_t first,
                        uint64_t last) {
-  const ap_send *entries = (const ap_send *)((const uint8_t *)ring + sizeof *ring);
-  const ap_done *results = (const ap_done *)((const uint8_t *)done + sizeof *done);
-  const uint8_t *arena = (const uint8_t *)(entries + ring->capacity);
   uint8_t small[HEAD_MAX];
   int64_t count = 0;
   for (uint64_t i = first; i < last; i++) {
-    const ap_send *entry = &entries[i & (ring->capacity - 1)];
-    const ap_done *result = &results[i & (done->capacity - 1)];
-    if (entry->kind != AP_SEND || entry->flags & AP_ONEWAY || !stored(result->code)) continue;
-    uint64_t need = HEAD_MAX + 57ull * entry->record_count;
+    const ap_send *entry = send_entry(ring, i);
+    const ap_done *result = done_entry(done, i);
+    const uint8_t *records = records_of(ring, entry);
+    if (entry->kind != AP_SEND || entry->flags & AP_ONEWAY || !stored(result->code) || !records) continue;
+    uint64_t need = HEAD_MAX + (uint64_t)ID_MAX * entry->record_count;
     uint32_t capacity = 0;
     uint64_t block = entry->record_count > 1 ? ap_pool_take(net->pool, need, &capacity) : 0;
     if (entry->record_count > 1 && !block) continue; /* no memory: the client's time-out repeats its send */
     uint8_t *frame = block ? (uint8_t *)block : small;
     uint8_t *p = put_begin(frame, result->code);
-    p = put_stored(p, build, entry, result, arena + (entry->arena_at & (ring->arena_size - 1)));
+    p = put_stored(p, build, entry, result, records);
     p = put_end(p, entry->opaque, NULL);
     put_lengths(frame, p, 0);
     count += ap_net_put(net, entry->connection, frame, (uint64_t)(p - frame)) == 0;
@@ -115,7 +100,7 @@ int64_t ap_send_answer(ap_net *net, const ap_build *build, const ap_ring *ring, 
 
 int ap_answer_code(ap_net *net, uint64_t connection, int32_t opaque, int32_t code, const char *remark) {
   uint8_t frame[HEAD_MAX];
-  if (remark && strlen(remark) > HEAD_MAX / 2) return AP_EINVAL;
+  if (remark && strlen(remark) > AP_REMARK_MAX) return AP_EINVAL;
   uint8_t *p = put_end(put_begin(frame, code), opaque, remark);
   put_lengths(frame, p, 0);
   return ap_net_put(net, connection, frame, (uint64_t)(p - frame));
@@ -126,7 +111,7 @@ int ap_pull_answer(ap_net *net, uint64_t connection, const ap_pulled *pulled, co
   uint8_t frame[HEAD_MAX];
   uint64_t body = 0;
   for (uint64_t i = 0; i < slice_count; i++) body += slices[2 * i + 1];
-  if (remark && strlen(remark) > HEAD_MAX / 2) return AP_EINVAL;
+  if (remark && strlen(remark) > AP_REMARK_MAX) return AP_EINVAL;
   uint8_t *p = put_begin(frame, pulled->code);
   p = put_field(p, "maxOffset", pulled->max_offset);
   p = put_field(p, "minOffset", pulled->min_offset);

@@ -57,7 +57,7 @@ static int stamp_all(uint8_t *at, const ap_send *entry, const ap_done *done) {
   uint64_t begin = 0;
   for (uint32_t i = 0; i < entry->record_count; i++) {
     uint32_t size = begin + 4 <= entry->record_size ? get32(at + begin) : 0;
-    if (size < 91 || begin + size > entry->record_size) return 0;
+    if (size < RECORD_MIN || begin + size > entry->record_size) return 0;
     stamp(at + begin, done->queue_offset + i, done->physical_offset + (int64_t)begin, done->store_timestamp);
     begin += size;
   }
@@ -71,9 +71,10 @@ int64_t ap_append(const ap_ring *ring, const ap_ring *done, uint64_t first, uint
     const ap_send *entry = send_entry(ring, i);
     const ap_done *d = done_entry(done, i);
     if (entry->kind != AP_SEND || d->code) continue;
-    uint64_t at = (uint64_t)(d->physical_offset - file_begin);
-    if (d->physical_offset < file_begin || at + entry->record_size > file_size) return AP_EINVAL;
-    memcpy(file + at, records_of(ring, entry), entry->record_size);
+    uint64_t at = (uint64_t)d->physical_offset - (uint64_t)file_begin;
+    const uint8_t *records = records_of(ring, entry);
+    if (!records || d->physical_offset < file_begin || at + entry->record_size > file_size) return AP_EINVAL;
+    memcpy(file + at, records, entry->record_size);
     if (!stamp_all(file + at, entry, d)) return AP_EINVAL;
     bytes += entry->record_size;
   }

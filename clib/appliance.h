@@ -19,6 +19,7 @@
 #define AP_NAME_MAX 255
 #define AP_CODES_MAX 52
 #define AP_SLICES_MAX 1000 /* of one answer; below the system's IOV_MAX */
+#define AP_REMARK_MAX 250
 
 /* ------------------------------------------------------------------ regions and rings (ring.c) */
 
@@ -47,7 +48,7 @@ typedef struct { /* the head of a ring: cursors alone on two cache lines each; 3
 typedef struct { /* frontend, coordinator or replicator → writer; 128 bytes */
   uint64_t sequence;  /* position of this entry in its ring */
   uint64_t arena_at;  /* linear arena position of the first record */
-  uint32_t arena_size; /* bytes taken in the arena, with what was skipped at its end */
+  uint32_t arena_size; /* bytes taken in the arena: records, then what the rows of a batch need */
   uint32_t record_size; /* bytes of all records */
   uint32_t record_count;
   uint32_t queue_index; /* row of the queue table */
@@ -288,10 +289,10 @@ typedef struct { /* 192 bytes; a slot of the connection table */
   uint32_t out_capacity;
   uint32_t out_begin;
   uint32_t out_size;
-  uint32_t peer_size;   /* of the address below: 4 or 16 */
+  uint32_t peer_size;   /* of the address below: 8 or 20, 0 for what is no connection */
   uint64_t received_ns; /* last bytes from the peer */
   uint64_t sent_ns;
-  uint8_t peer[20];   /* address, then port in four bytes, as a record's bornHost */
+  uint8_t peer[20]; /* address, then port in four bytes, as a record's bornHost */
   uint32_t next; /* in the list of dirty, or of free slots: slot + 1, 0 ends it */
   uint64_t frames;
   uint64_t bytes_in;
@@ -353,9 +354,9 @@ typedef struct { /* one frame of a batch, with the fields that the hot codes nee
   int32_t code;
   int32_t opaque;
   int32_t flag;
-  int32_t language;
   int32_t version;
   uint32_t odd; /* AP_ODD_… bits: why the fast path leaves it alone */
+  uint32_t reserved_0;
   uint32_t binary;
   int32_t topic_row; /* -1: unknown */
   int32_t group_row;
@@ -398,7 +399,8 @@ typedef struct { /* one frame of a batch, with the fields that the hot codes nee
 void ap_net_prepare(ap_net *net); /* all slots free */
 int ap_net_add(ap_net *net, int fd, uint32_t state, const uint8_t *peer, uint32_t peer_size, uint64_t *connection);
 int ap_net_wait(ap_net *net, int timeout_ms, uint64_t now_ns);
-/* Reads what is ready, up to `max` frames, and scans them. The frames stay where they are until the next call. */
+/* Reads what is ready, up to `max` frames, and scans them. The frames stay where they are until the next call.
+ * What found no room is served first by the next call: ap_net_wait asks for more only when all had their turn. */
 int64_t ap_net_receive(ap_net *net, const ap_table *topics, const ap_table *groups, ap_request *out, uint64_t max);
 /* Appends to a connection's output; it leaves with ap_net_flush. AP_EGONE, AP_EFULL (and the connection ends). */
 int ap_net_put(ap_net *net, uint64_t connection, const uint8_t *data, uint64_t size);
@@ -414,7 +416,9 @@ void ap_pool_give(ap_pool *pool, uint64_t address, uint32_t capacity);
 
 /* ------------------------------------------------------------------ headers (header.c) */
 
-/* Scans the header at request->frame; fills the rest of the request. Unescaped text goes to `text` (moved on). */
+/* Scans the header at request->frame; fills the rest of the request, which is zeroed but for connection, frame and
+ * frame_size. Unescaped text goes to `text` (moved on). AP_EINVAL: the connection cannot be used any more. A header
+ * that only the tolerant reader understands is AP_REQUEST_OTHER, odd, of code 0 and one-way: nobody answers a guess. */
 int ap_header_scan(ap_request *request, const ap_table *topics, const ap_table *groups, uint8_t **text,
                    const uint8_t *text_end);
 
@@ -493,17 +497,17 @@ int64_t ap_send_choose(const ap_request *requests, uint64_t count, const ap_tabl
                        uint32_t *chosen, uint32_t *queue_rows, uint32_t *others, uint64_t *other_count);
 /* Builds the records of requests[chosen[i]] in the ring's arena and fills its entries from `head` on (nothing is
  * published). `arena_head` is moved on; space ends at `arena_limit` and entries at `entry_limit`. Returns how
- * many were built; fewer than asked when the ring is full. */
+ * many were built; fewer than asked when the ring is full. AP_EINVAL: a request is odd, or fits into no record. */
 int64_t ap_send_build(const ap_net *net, const ap_request *requests, const uint32_t *chosen, uint64_t count,
                       const ap_build *build, ap_ring *ring, uint64_t head, uint64_t entry_limit,
                       uint64_t *arena_head, uint64_t arena_limit, const uint32_t *queue_indexes);
 /* Answers entries first … last-1 of the ring; skips positions below `seen` (repeats). */
 int64_t ap_send_answer(ap_net *net, const ap_build *build, const ap_ring *ring, const ap_ring *done, uint64_t first,
                        uint64_t last);
-/* A response without a body to one request, as JSON; `remark` may be NULL. */
+/* A response without a body to one request, as JSON; `remark` may be NULL, has AP_REMARK_MAX bytes at most. */
 int ap_answer_code(ap_net *net, uint64_t connection, int32_t opaque, int32_t code, const char *remark);
 /* Copies the records of entries first … last-1 to the log and stamps them from `done`. All of them lie in
- * [file_begin, file_begin + file_size). Bytes, or AP_EINVAL. */
+ * [file_begin, file_begin + file_size). Bytes, or AP_EINVAL where their lengths do not add up. */
 int64_t ap_append(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, uint8_t *file,
                   int64_t file_begin, uint64_t file_size);
 
@@ -522,7 +526,8 @@ int64_t ap_assign(const ap_ring *ring, ap_ring *done, uint64_t first, uint64_t l
                   int64_t *following, ap_extent *extent);
 /* Moves the queues' `next` behind entries first … last-1; doing it twice changes nothing. */
 void ap_advance(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, ap_queue *queues);
-/* One row a record of entries first … last-1 that were stored; `slots` by queue row. How many, or AP_EFULL. */
+/* One row a record of entries first … last-1 that were stored; `slots` by queue row. How many,
+ * AP_EFULL, or AP_EINVAL as for ap_append. */
 int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first, uint64_t last, const int32_t *slots,
                        ap_row *out, uint64_t max);
 void ap_rows_write(const ap_row *rows, const uint64_t *addresses, uint64_t count);
@@ -551,8 +556,10 @@ typedef struct { /* the mapped files of the log, by number; 32 bytes + one addre
   int64_t first_offset;
   uint64_t file_size;
   uint64_t count;
-  uint64_t *addresses; /* 0: not mapped */
+  uint64_t *addresses; /* 0: not mapped, AP_GONE: there is no such file any more */
 } ap_log;
+
+#define AP_GONE 1
 
 typedef struct {
   uint32_t examined; /* rows looked at */
@@ -561,7 +568,7 @@ typedef struct {
   int32_t status;      /* 0, AP_EMAP: file `missing` has to be mapped first */
   int64_t missing;
   int64_t last_offset; /* physical offset of the last row looked at */
-  uint64_t removed;    /* rows whose record is no longer in the log */
+  uint64_t removed;    /* not 0: of the rows that gave nothing, the last had its record no longer in the log */
 } ap_found;
 
 typedef struct {
@@ -577,7 +584,7 @@ typedef struct {
   int32_t codes[AP_CODES_MAX];
 } ap_filter;
 
-/* Walks `count` ConsumeQueue units, fills slices (address, size: struct iovec) of the records that match. */
+/* Walks `count` ConsumeQueue units, fills slices (address, size: struct iovec) of the records that match; how many. */
 int ap_pull_rows(const uint8_t *units, uint64_t count, const ap_log *log, const ap_filter *filter, uint64_t *slices,
                  uint64_t slices_max, ap_found *found);
 

@@ -1,4 +1,5 @@
-"""Builds the C helper as the extension module `clib._appliance`: cffi reads appliance.h as it stands.
+"""Builds the C helper as the extension module `clib._appliance`: cffi reads appliance.h as it
+stands.
 
 Runs in: setup.py, and by hand (`python clib/build.py` builds in place).
 Owns: the compiler's flags. APPLIANCE_CFLAGS adds to them (sanitizers, coverage).
@@ -25,6 +26,7 @@ SOURCES = (
     "rows.c",
     "socket.c",
     "table.c",
+    "text.c",
     "walk.c",
 )
 FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing"]

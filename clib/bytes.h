@@ -1,5 +1,11 @@
-/* Private to the C files: big-endian loads and stores, and the smallest of text building. */
+/* Private to the C files: big-endian loads and stores, text that is read and built (text.c). */
 #include <string.h>
+
+int is_utf8(const uint8_t *p, uint64_t size);
+/* Undoes JSON's escapes; the end of what was written, never more than `size` bytes, or NULL where they are wrong. */
+uint8_t *unescape_json(const uint8_t *p, uint64_t size, uint8_t *to);
+/* Text as the inside of a JSON string, up to six bytes for each of its own. */
+uint8_t *put_json_text(uint8_t *p, const uint8_t *text, uint64_t size);
 
 static inline uint32_t get32(const uint8_t *p) {
   uint32_t v;

@@ -7,6 +7,7 @@
 #include "bytes.h"
 
 #define ITEM_HEAD 20u /* size, magic, CRC, flag, body length */
+#define SMALL_MAX 100000000
 
 typedef struct {
   const char *name;
@@ -50,9 +51,9 @@ int32_t ap_tags_code(const uint8_t *text, uint64_t size) {
 
 static int64_t small_number(const uint8_t *text, size_t size) {
   int64_t n = 0;
-  for (size_t i = 0; i < size && i < 9; i++) {
+  for (size_t i = 0; i < size; i++) {
     if (text[i] < '0' || text[i] > '9') return 0;
-    n = 10 * n + (text[i] - '0');
+    if (n < SMALL_MAX) n = 10 * n + (text[i] - '0'); /* more digits leave it as large as anybody asks */
   }
   return n;
 }
@@ -74,9 +75,10 @@ static void take_property(const uint8_t *text, const uint8_t *name, size_t name_
 }
 
 void ap_properties_scan(const uint8_t *text, uint64_t size, ap_properties *out) {
-  const uint8_t *p = text, *end = text + size;
   memset(out, 0, sizeof *out);
-  out->unended = size && end[-1] != 2;
+  if (!size) return;
+  const uint8_t *p = text, *end = text + size;
+  out->unended = end[-1] != 2;
   while (p < end) {
     const uint8_t *stop = memchr(p, 2, (size_t)(end - p));
     if (!stop) stop = end;

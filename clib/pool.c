@@ -16,19 +16,29 @@ static uint32_t class_of(uint64_t size) {
   return c;
 }
 
+/* The first free block of a class, 0 when there is none. */
+static uint64_t unlink_first(ap_pool *pool, uint32_t c) {
+  uint64_t address = pool->free[c];
+  if (address) pool->free[c] = *(uint64_t *)address;
+  return address;
+}
+
+static uint64_t carve(ap_pool *pool, uint64_t block) {
+  if (pool->size - pool->used < block) return 0;
+  uint64_t address = (uint64_t)(pool->memory + pool->used);
+  pool->used += block;
+  return address;
+}
+
 uint64_t ap_pool_take(ap_pool *pool, uint64_t size, uint32_t *capacity) {
   uint32_t c = class_of(size);
   if (c == CLASSES) return 0;
-  uint64_t block = SMALLEST << c, address = pool->free[c];
-  if (address) {
-    pool->free[c] = *(uint64_t *)address;
-  } else {
-    if (pool->size - pool->used < block) return 0;
-    address = (uint64_t)(pool->memory + pool->used);
-    pool->used += block;
-  }
-  pool->taken += block;
-  *capacity = (uint32_t)block;
+  uint64_t address = unlink_first(pool, c);
+  if (!address) address = carve(pool, (uint64_t)SMALLEST << c);
+  while (!address && ++c < CLASSES) address = unlink_first(pool, c); /* all is carved: a larger one does too */
+  if (!address) return 0;
+  *capacity = SMALLEST << c;
+  pool->taken += *capacity;
   return address;
 }
 

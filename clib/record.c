@@ -10,6 +10,9 @@
 #define MAGIC_V1 0xDAA320A7u
 #define ITEM_HEAD 20u
 #define COMPRESSED_BITS 0x701 /* what a batch's items never are */
+#define TOPIC_MAX 127u
+#define PROPERTIES_MAX 32767u
+#define BODY_MAX 0x3FFFFFFFu
 
 typedef struct { /* one message about to become a record */
   const uint8_t *body, *properties;
@@ -44,16 +47,18 @@ uint32_t ap_crc32(const uint8_t *p, uint64_t size) {
   return ~c;
 }
 
+static uint32_t unended(const Message *m) { return m->properties_size && m->properties[m->properties_size - 1] != 2; }
+
+/* Bytes of one record; 0 when a length does not fit into its field, which whoever chose the request has looked at. */
 static uint32_t record_size(const ap_request *r, const ap_build *build, const Message *m, uint32_t born_size) {
-  uint32_t unended = m->properties_size && m->properties[m->properties_size - 1] != 2;
-  return 75 + born_size + build->store_host_size + m->body_size + r->topic_size + m->properties_size + unended +
-         build->suffix_size;
+  uint64_t properties = (uint64_t)m->properties_size + unended(m) + build->suffix_size;
+  if (properties > PROPERTIES_MAX || r->topic_size > TOPIC_MAX || m->body_size > BODY_MAX) return 0;
+  return 75 + born_size + build->store_host_size + m->body_size + r->topic_size + (uint32_t)properties;
 }
 
 /* Writes one record whose queueOffset, physicalOffset and storeTimestamp are filled in by stamp(). */
 static uint8_t *put_record(uint8_t *p, const ap_request *r, const ap_build *build, const ap_connection *c,
                            const Message *m, uint32_t size) {
-  uint32_t unended = m->properties_size && m->properties[m->properties_size - 1] != 2;
   int32_t system_flag = m->system_flag & ~(BORN_IPV6 | STORE_IPV6);
   if (c->peer_size == 20) system_flag |= BORN_IPV6;
   if (build->store_host_size == 20) system_flag |= STORE_IPV6;
@@ -75,9 +80,9 @@ static uint8_t *put_record(uint8_t *p, const ap_request *r, const ap_build *buil
   p = put_bytes(p, m->body, m->body_size);
   *p++ = (uint8_t)r->topic_size;
   p = put_bytes(p, (const uint8_t *)r->topic, r->topic_size);
-  p = put16(p, m->properties_size + unended + build->suffix_size);
+  p = put16(p, m->properties_size + unended(m) + build->suffix_size);
   p = put_bytes(p, m->properties, m->properties_size);
-  if (unended) *p++ = 2;
+  if (unended(m)) *p++ = 2;
   return put_bytes(p, build->suffix, build->suffix_size);
 }
 
@@ -97,17 +102,20 @@ static Message whole_message(const ap_request *r) {
   return m;
 }
 
-/* Bytes of all records of a request. */
+/* Bytes of all records of a request, 0 where they cannot be built. */
 static uint64_t measure(const ap_request *r, const ap_build *build, const ap_connection *c) {
+  if (r->kind != AP_REQUEST_SEND || r->odd || (c->peer_size != 8 && c->peer_size != 20)) return 0;
   Message m = whole_message(r);
   if (!r->record_count) return record_size(r, build, &m, c->peer_size);
-  uint64_t size = 0;
+  uint64_t sum = 0;
   const uint8_t *at = (const uint8_t *)r->body;
   for (uint32_t i = 0; i < r->record_count; i++) {
     m = next_item(r, &at);
-    size += record_size(r, build, &m, c->peer_size);
+    uint64_t size = record_size(r, build, &m, c->peer_size);
+    if (!size) return 0;
+    sum += size;
   }
-  return size;
+  return sum <= UINT32_MAX / 2 ? sum : 0;
 }
 
 static void build_single(const ap_request *r, const ap_build *build, const ap_connection *c, uint8_t *to,
@@ -124,7 +132,7 @@ static void build_single(const ap_request *r, const ap_build *build, const ap_co
 static void build_batch(const ap_request *r, const ap_build *build, const ap_connection *c, uint8_t *to,
                         ap_send *entry) {
   const uint8_t *at = (const uint8_t *)r->body;
-  Index *index = (Index *)(to + aligned(entry->record_size));
+  Index *index = index_of(to, entry);
   for (uint32_t i = 0; i < r->record_count; i++) {
     Message m = next_item(r, &at);
     uint32_t size = record_size(r, build, &m, c->peer_size);
@@ -153,7 +161,8 @@ int64_t ap_send_build(const ap_net *net, const ap_request *requests, const uint3
   for (; i < count && head + i < entry_limit; i++) {
     const ap_request *r = &requests[chosen[i]];
     const ap_connection *c = &net->connections[(uint32_t)r->connection];
-    uint64_t size = measure(r, build, c), need = aligned(size) + r->record_count * sizeof(Index);
+    uint64_t size = measure(r, build, c), need = aligned(size) + r->record_count * (uint64_t)sizeof(Index);
+    if (!size) return AP_EINVAL;
     uint64_t at = claim(ring, arena_head, aligned(need), arena_limit);
     if (at == UINT64_MAX) break;
     ap_send *entry = send_entry(ring, head + i);
@@ -162,7 +171,7 @@ int64_t ap_send_build(const ap_net *net, const ap_request *requests, const uint3
                        .connection = r->connection, .opaque = r->opaque, .code = r->code, .queue_id = r->queue_id,
                        .received_ns = net->now_ns};
     if (r->flag & 2) entry->flags |= AP_ONEWAY;
-    uint8_t *to = records_of(ring, entry);
+    uint8_t *to = arena_of(ring) + (at & (ring->arena_size - 1));
     if (r->record_count) build_batch(r, build, c, to, entry);
     else build_single(r, build, c, to, entry);
   }

@@ -17,10 +17,13 @@ int64_t ap_rows_expand(const ap_ring *ring, const ap_ring *done, uint64_t first,
     const ap_done *d = done_entry(done, i);
     if (entry->kind != AP_SEND || d->code) continue;
     if (n + entry->record_count > max) return AP_EFULL;
-    const Index *index = (Index *)(records_of(ring, entry) + aligned(entry->record_size));
+    uint8_t *records = records_of(ring, entry);
+    if (!records) return AP_EINVAL;
+    const Index *index = index_of(records, entry);
     int64_t physical = d->physical_offset;
+    int batch = (entry->flags & AP_BATCH) != 0;
+    if (!batch && entry->record_count != 1) return AP_EINVAL;
     for (uint32_t k = 0; k < entry->record_count; k++) {
-      int batch = (entry->flags & AP_BATCH) != 0;
       uint32_t size = batch ? index[k].size : entry->record_size;
       out[n++] = (ap_row){physical, batch ? index[k].tags_code : entry->tags_code, d->queue_offset + k, (int32_t)size,
                           (uint32_t)slots[d->queue_row], d->queue_row, 0};

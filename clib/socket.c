@@ -12,9 +12,11 @@
 #include "bytes.h"
 
 #define LENGTH 4u          /* bytes of a frame's length word */
-#define FRAME_MIN 18u      /* a shorter frame cannot hold a header that decodes */
+#define FRAME_MIN 8u       /* the length word and the header's: what is shorter can be no frame */
 #define READ_SIZE 65536u   /* bytes read from a socket before the next one has its turn */
 #define TEXT_SHARE 4u      /* this part of the scratch memory is kept for unescaped text */
+#define KEEP_MIN 65536u    /* a frame that is announced larger gets its memory as it comes */
+#define ALIGN 8u
 
 static ap_connection *connection_of(ap_net *net, uint64_t connection) {
   uint32_t slot = (uint32_t)connection;
@@ -42,7 +44,7 @@ void ap_net_prepare(ap_net *net) {
 
 int ap_net_add(ap_net *net, int fd, uint32_t state, const uint8_t *peer, uint32_t peer_size, uint64_t *connection) {
   if (!net->free_first) return AP_EFULL;
-  if (peer_size > sizeof net->connections->peer) return AP_EINVAL;
+  if (peer_size && peer_size != 8 && peer_size != 20) return AP_EINVAL;
   uint32_t slot = net->free_first - 1;
   ap_connection *c = &net->connections[slot];
   struct epoll_event event = {.events = EPOLLIN, .data.u64 = slot};
@@ -63,19 +65,22 @@ int ap_net_add(ap_net *net, int fd, uint32_t state, const uint8_t *peer, uint32_
 }
 
 void ap_net_break(ap_net *net, uint32_t slot, uint32_t reason) {
+  if (slot >= net->capacity) return;
   ap_connection *c = &net->connections[slot];
-  if (slot >= net->capacity || c->fd < 0 || c->state & AP_CONNECTION_BROKEN) return;
+  if (c->fd < 0 || c->state & AP_CONNECTION_BROKEN) return;
   c->state |= AP_CONNECTION_BROKEN;
   c->close_reason = reason;
   net->broken[net->broken_count++] = slot;
 }
 
 int ap_net_close(ap_net *net, uint32_t slot) {
+  if (slot >= net->capacity) return AP_EINVAL;
   ap_connection *c = &net->connections[slot];
-  if (slot >= net->capacity || c->fd < 0 || c->state & AP_CONNECTION_DIRTY) return AP_EINVAL;
+  if (c->fd < 0 || c->state & AP_CONNECTION_DIRTY) return AP_EINVAL;
   if (c->in) ap_pool_give(net->pool, c->in, c->in_capacity);
   if (c->out) ap_pool_give(net->pool, c->out, c->out_capacity);
-  close(c->fd); /* leaves the epoll set with its last descriptor */
+  epoll_ctl(net->epoll, EPOLL_CTL_DEL, c->fd, NULL); /* not left to close: others may hold the file open */
+  close(c->fd);
   memset(c, 0, sizeof *c);
   c->fd = -1;
   c->next = net->free_first;
@@ -86,6 +91,10 @@ int ap_net_close(ap_net *net, uint32_t slot) {
 
 int ap_net_wait(ap_net *net, int timeout_ms, uint64_t now_ns) {
   struct epoll_event events[256];
+  if (net->event_next < net->event_count) { /* first those that had no turn, or the first ones starve the rest */
+    net->now_ns = now_ns;
+    return (int)(net->event_count - net->event_next);
+  }
   int max = net->events_max < 256 ? (int)net->events_max : 256;
   int n = epoll_wait(net->epoll, events, max, timeout_ms);
   net->now_ns = now_ns;
@@ -110,6 +119,7 @@ static uint8_t *out_room(ap_net *net, ap_connection *c, uint64_t size) {
   if (c->out_size + size <= c->out_capacity) return (uint8_t *)c->out + c->out_size;
   uint32_t capacity = 0;
   uint64_t block = ap_pool_take(net->pool, 2 * waiting + size, &capacity);
+  if (!block) block = ap_pool_take(net->pool, waiting + size, &capacity); /* none so large: just what is needed */
   if (!block) return ap_net_break(net, slot, AP_CLOSE_MEMORY), NULL;
   if (waiting) memcpy((void *)block, (uint8_t *)c->out + c->out_begin, waiting);
   if (c->out) ap_pool_give(net->pool, c->out, c->out_capacity);
@@ -123,6 +133,7 @@ static uint8_t *out_room(ap_net *net, ap_connection *c, uint64_t size) {
 int ap_net_put(ap_net *net, uint64_t connection, const uint8_t *data, uint64_t size) {
   ap_connection *c = connection_of(net, connection);
   if (!c) return AP_EGONE;
+  if (!size) return 0;
   uint8_t *room = out_room(net, c, size);
   if (!room) return AP_EFULL;
   memcpy(room, data, size);
@@ -234,10 +245,18 @@ static uint32_t hand_out(Batch *batch, ap_connection *c, const uint8_t *frame, u
   return 0;
 }
 
+/* Bytes to keep for a frame of `whole` bytes, 0: unknown, of which `size` are here. Nobody gets 16 MiB for having
+ * sent a length word: the memory doubles with what really came. */
+static uint64_t room_for(uint64_t whole, uint64_t size) {
+  uint64_t enough = 2 * size > KEEP_MIN ? 2 * size : KEEP_MIN;
+  if (!whole) return LENGTH;
+  return whole < enough ? whole : enough;
+}
+
 /* Keeps the begin of a frame until the rest of it comes. */
 static uint32_t keep(ap_net *net, ap_connection *c, const uint8_t *data, uint64_t size, uint64_t whole) {
   uint32_t capacity = 0;
-  uint64_t want = whole ? whole : size, block = ap_pool_take(net->pool, want < 512 ? 512 : want, &capacity);
+  uint64_t block = ap_pool_take(net->pool, room_for(whole, size), &capacity);
   if (!block) return AP_CLOSE_MEMORY;
   memcpy((void *)block, data, size);
   c->in = block;
@@ -277,14 +296,15 @@ static int complete(Batch *batch, ap_connection *c, uint32_t *reason) {
   ap_net *net = batch->net;
   int64_t whole = frame_size(net, (uint8_t *)c->in, c->in_size);
   uint64_t want = whole > 0 ? (uint64_t)whole : LENGTH;
-  if (want > c->in_capacity) {
+  if (whole > 0 && room_for(want, c->in_size) > c->in_capacity) {
     uint64_t old = c->in;
     uint32_t old_capacity = c->in_capacity;
     *reason = keep(net, c, (uint8_t *)old, c->in_size, want);
     if (*reason) return 0;
     ap_pool_give(net->pool, old, old_capacity);
   }
-  c->in_size += (uint32_t)read_some(net, c, (uint8_t *)c->in + c->in_size, want - c->in_size, reason);
+  uint64_t room = (want < c->in_capacity ? want : c->in_capacity) - c->in_size;
+  c->in_size += (uint32_t)read_some(net, c, (uint8_t *)c->in + c->in_size, room, reason);
   if (*reason || c->in_size < want) return 0;
   if (whole == 0) { /* only the length word was missing */
     if (frame_size(net, (uint8_t *)c->in, c->in_size) < 0) *reason = AP_CLOSE_LENGTH;
@@ -307,10 +327,10 @@ static void read_one(Batch *batch, ap_connection *c) {
     return; /* level-triggered: what is left comes with the next wait */
   }
   uint8_t *to = net->scratch + net->scratch_used;
-  uint64_t room = net->scratch_size - net->scratch_size / TEXT_SHARE - net->scratch_used;
-  if (room > READ_SIZE) room = READ_SIZE;
+  uint64_t frames_max = batch->max - batch->count, room = READ_SIZE; /* which ap_net_receive has seen to be there */
+  if (frames_max < READ_SIZE / FRAME_MIN) room = frames_max * FRAME_MIN;
   uint64_t size = room ? read_some(net, c, to, room, &reason) : 0;
-  net->scratch_used += (size + 7) & ~7ull;
+  net->scratch_used += (size + ALIGN - 1) / ALIGN * ALIGN;
   if (size && !reason) reason = split(batch, c, to, size);
   if (reason) ap_net_break(net, (uint32_t)(c - net->connections), reason);
 }
@@ -325,8 +345,9 @@ static void give_back_spent(ap_net *net) {
 static void serve_event(Batch *batch, uint64_t event) {
   ap_net *net = batch->net;
   uint32_t slot = (uint32_t)event, mask = (uint32_t)(event >> 32);
+  if (slot >= net->capacity) return;
   ap_connection *c = &net->connections[slot];
-  if (slot >= net->capacity || c->fd < 0 || c->state & AP_CONNECTION_BROKEN) return;
+  if (c->fd < 0 || c->state & AP_CONNECTION_BROKEN) return;
   if (c->state & AP_CONNECTION_LISTENER) {
     net->listeners_ready++;
   } else if (c->state & AP_CONNECTION_DOORBELL) {
@@ -342,12 +363,11 @@ static void serve_event(Batch *batch, uint64_t event) {
 }
 
 int64_t ap_net_receive(ap_net *net, const ap_table *topics, const ap_table *groups, ap_request *out, uint64_t max) {
-  uint8_t *text = net->scratch + (net->scratch_size - net->scratch_size / TEXT_SHARE);
-  Batch batch = {net, topics, groups, out, 0, max, text, net->scratch + net->scratch_size};
+  uint64_t share = (net->scratch_size - net->scratch_size / TEXT_SHARE) / ALIGN * ALIGN;
+  Batch batch = {net, topics, groups, out, 0, max, net->scratch + share, net->scratch + net->scratch_size};
   give_back_spent(net);
   while (net->event_next < net->event_count) {
-    uint64_t room = net->scratch_size - net->scratch_size / TEXT_SHARE - net->scratch_used;
-    if (room < READ_SIZE || max - batch.count < READ_SIZE / FRAME_MIN + 1) break;
+    if (share < net->scratch_used + READ_SIZE || batch.count == max) break;
     serve_event(&batch, net->events[net->event_next++]);
   }
   return (int64_t)batch.count;

@@ -23,30 +23,32 @@ static uint64_t mix(uint64_t key) { /* murmur3's finaliser */
   return key ^ key >> 33;
 }
 
-/* The slot that holds the name, or the free one where it would go; slots_max when neither exists. */
-static uint64_t slot_of(const ap_table *table, const uint8_t *name, uint64_t size) {
+/* The slot that holds the name, or the free one where it would go; slots_max when neither exists. `row` is what
+ * the slot held when it was looked at, row + 1: a second look might find another name, just put there. */
+static uint64_t slot_of(const ap_table *table, const uint8_t *name, uint64_t size, uint32_t *row) {
   uint64_t mask = table->slots_max - 1, at = hash_name(name, size) & mask;
-  uint32_t *slots = slots_of(table);
+  const uint32_t *slots = slots_of(table);
   for (uint64_t i = 0; i < table->slots_max; i++, at = (at + 1) & mask) {
-    uint32_t row = __atomic_load_n(&slots[at], __ATOMIC_ACQUIRE);
-    if (!row || row > table->rows_max) return row ? table->slots_max : at;
-    ap_row_name *it = row_of(table, row - 1);
+    *row = __atomic_load_n(&slots[at], __ATOMIC_ACQUIRE);
+    if (!*row) return at;
+    if (*row > table->rows_max) break; /* no row of ours: the table is damaged */
+    const ap_row_name *it = row_of(table, *row - 1);
     if (it->name_size == size && !memcmp(it->name, name, size)) return at;
   }
   return table->slots_max;
 }
 
 int64_t ap_table_find(const ap_table *table, const uint8_t *name, uint64_t size) {
+  uint32_t row = 0;
   if (!size || size > AP_NAME_MAX || !table->slots_max) return -1;
-  uint64_t at = slot_of(table, name, size);
-  return at == table->slots_max ? -1 : (int64_t)slots_of(table)[at] - 1;
+  return slot_of(table, name, size, &row) == table->slots_max ? -1 : (int64_t)row - 1;
 }
 
 int64_t ap_table_claim(ap_table *table, const uint8_t *name, uint64_t size) {
+  uint32_t row = 0;
   if (!size || size > AP_NAME_MAX) return AP_EINVAL;
-  uint64_t at = slot_of(table, name, size);
+  uint64_t at = slot_of(table, name, size, &row);
   if (at == table->slots_max) return AP_EFULL;
-  uint32_t *slots = slots_of(table), row = slots[at];
   if (!row) {
     if (table->count >= table->rows_max) return AP_EFULL;
     row = (uint32_t)++table->count; /* a crash behind this line wastes a row and harms nobody */
@@ -54,7 +56,7 @@ int64_t ap_table_claim(ap_table *table, const uint8_t *name, uint64_t size) {
     memcpy(fresh->name, name, size);
     fresh->name_size = (uint16_t)size;
     fresh->alive = 0;
-    __atomic_store_n(&slots[at], row, __ATOMIC_RELEASE);
+    __atomic_store_n(&slots_of(table)[at], row, __ATOMIC_RELEASE);
   }
   ap_row_name *it = row_of(table, row - 1);
   __atomic_store_n(&it->sequence, it->sequence | 1, __ATOMIC_SEQ_CST);
@@ -62,18 +64,24 @@ int64_t ap_table_claim(ap_table *table, const uint8_t *name, uint64_t size) {
 }
 
 void ap_table_commit(ap_table *table, uint64_t row, int alive) {
+  if (row >= table->rows_max) return;
   ap_row_name *it = row_of(table, row);
-  it->alive = (uint16_t)(alive != 0);
+  __atomic_store_n(&it->alive, (uint16_t)(alive != 0), __ATOMIC_RELAXED);
   __atomic_store_n(&it->sequence, (it->sequence | 1) + 1, __ATOMIC_RELEASE);
   __atomic_add_fetch(&table->version, 1, __ATOMIC_RELEASE);
 }
 
+/* Word by word, because the writer may be at work on them: what is torn shows in the sequence. */
+static void copy_words(uint64_t *to, const uint64_t *from, uint64_t size) {
+  for (uint64_t i = 0; i < size / 8; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
 int ap_table_read(const ap_table *table, uint64_t row, void *out, uint64_t size) {
-  if (row >= table->rows_max || size > table->row_size) return AP_EINVAL;
+  if (row >= table->rows_max || size > table->row_size || size % 8) return AP_EINVAL;
   const ap_row_name *it = row_of(table, row);
   for (int i = 0; i < 1000; i++) {
     uint64_t before = __atomic_load_n(&it->sequence, __ATOMIC_ACQUIRE);
-    memcpy(out, it, size);
+    copy_words(out, (const uint64_t *)it, size);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (!(before & 1) && before == __atomic_load_n(&it->sequence, __ATOMIC_RELAXED))
       return ((ap_row_name *)out)->alive != 0;

@@ -11,6 +11,9 @@
 #define MAGIC_BLANK 0xCBD43194u
 #define UNIT 20u
 #define BLANK_UNIT 0x7FFFFFFFu /* size of a row that stands for no message */
+#define RECORD_MIN 91u
+#define TOPIC_MAX_V1 127u
+#define SHORT_MAX 32767u
 
 static uint64_t hash_topic(const uint8_t *name, uint64_t size) {
   uint64_t hash = 14695981039346656037u;
@@ -32,10 +35,11 @@ static int32_t read_tail(const uint8_t *p, ap_record *out, uint32_t magic) {
   out->topic_size = topic_word == 2 ? get16(p + at) : p[at];
   out->topic_at = (uint32_t)(at + topic_word);
   at += topic_word + out->topic_size;
-  if ((topic_word == 1 && out->topic_size > 127) || size < at + 2) return AP_WALK_LENGTH;
+  if (out->topic_size > (topic_word == 1 ? TOPIC_MAX_V1 : SHORT_MAX) || size < at + 2) return AP_WALK_LENGTH;
   out->properties_size = get16(p + at);
   out->properties_at = (uint32_t)(at + 2);
-  return at + 2 + out->properties_size == size && out->properties_size <= 32767 ? AP_WALK_MESSAGE : AP_WALK_LENGTH;
+  int adds_up = at + 2 + out->properties_size == size && out->properties_size <= SHORT_MAX;
+  return adds_up ? AP_WALK_MESSAGE : AP_WALK_LENGTH;
 }
 
 static void read_properties(const uint8_t *p, ap_record *out) {
@@ -54,12 +58,12 @@ static void read_record(const uint8_t *p, uint64_t left, int check_crc, ap_recor
   if (!size && !magic) return;
   out->status = AP_WALK_MAGIC;
   if (magic == MAGIC_BLANK) {
-    out->status = size >= 8 && size <= left ? AP_WALK_BLANK : AP_WALK_LENGTH;
+    out->status = size >= 8 && size <= INT32_MAX && size <= left ? AP_WALK_BLANK : AP_WALK_LENGTH;
     return;
   }
   if (magic != MAGIC_V1 && magic != MAGIC_V2) return;
   out->status = AP_WALK_LENGTH;
-  if (size < 91 || size > left) return;
+  if (size < RECORD_MIN || size > INT32_MAX || size > left) return;
   out->queue_id = (int32_t)get32(p + 12);
   out->queue_offset = (int64_t)get64(p + 20);
   out->record_offset = (int64_t)get64(p + 28);
@@ -105,36 +109,55 @@ static int is_full(const ap_filter *filter, const ap_found *found, int64_t offse
          found->matched >= count_max;
 }
 
+/* Where a record lies in memory; 0 when its file is not mapped. */
+static uint64_t address_of(const ap_log *log, int64_t offset) {
+  if (!log->count || offset < log->first_offset) return 0;
+  uint64_t at = (uint64_t)offset - (uint64_t)log->first_offset, file = at / log->file_size;
+  return file < log->count && log->addresses[file] ? log->addresses[file] + at % log->file_size : 0;
+}
+
+/* Whether the log has the bytes that a row speaks of: not expired, and in one file that is not gone. */
+static int is_there(const ap_log *log, const ap_filter *filter, int64_t offset, uint32_t size) {
+  if (offset < filter->log_begin || size == BLANK_UNIT) return 0;
+  if (!log->count || offset < log->first_offset) return 1; /* not known before it is mapped */
+  uint64_t at = (uint64_t)offset - (uint64_t)log->first_offset, file = at / log->file_size;
+  return at % log->file_size + size <= log->file_size && (file >= log->count || log->addresses[file] != AP_GONE);
+}
+
+/* Adds a record to the slices: neighbours become one. How many slices there are now. */
+static uint64_t add_slice(uint64_t *slices, uint64_t n, uint64_t address, uint32_t size) {
+  if (n && slices[2 * n - 2] + slices[2 * n - 1] == address) {
+    slices[2 * n - 1] += size;
+    return n;
+  }
+  slices[2 * n] = address;
+  slices[2 * n + 1] = size;
+  return n + 1;
+}
+
 int ap_pull_rows(const uint8_t *units, uint64_t count, const ap_log *log, const ap_filter *filter, uint64_t *slices,
                  uint64_t slices_max, ap_found *found) {
   uint64_t n = 0;
   memset(found, 0, sizeof *found);
-  for (uint64_t i = 0; i < count && found->examined < filter->max_examined; i++) {
+  if (filter->code_count > AP_CODES_MAX) return AP_EINVAL;
+  for (uint64_t i = 0; i < count && found->examined < filter->max_examined && n < slices_max; i++) {
     const uint8_t *unit = units + UNIT * i;
     int64_t offset = (int64_t)get64(unit);
     uint32_t size = get32(unit + 8);
-    if (offset < 0 || size < 91 || size > BLANK_UNIT) break;
-    if (size < BLANK_UNIT && is_full(filter, found, offset, size)) break;
-    if (n == slices_max) break;
-    if (offset < filter->log_begin || size == BLANK_UNIT) {
-      found->removed++;
-    } else if (offset + (int64_t)size > filter->log_end) {
-      break;
-    } else if (wanted(filter, (int64_t)get64(unit + 12))) {
-      uint64_t size_of_file = log->count ? log->file_size : 1;
-      uint64_t file = (uint64_t)(offset - log->first_offset) / size_of_file;
-      if (offset < log->first_offset || file >= log->count || !log->addresses[file]) {
+    if (offset < 0 || size < RECORD_MIN || size > BLANK_UNIT || is_full(filter, found, offset, size)) break;
+    if (size < BLANK_UNIT && (uint64_t)offset + size > (uint64_t)filter->log_end) break;
+    if (!wanted(filter, (int64_t)get64(unit + 12))) {
+      found->removed = 0;
+    } else if (!is_there(log, filter, offset, size)) {
+      found->removed = 1;
+    } else {
+      uint64_t address = address_of(log, offset);
+      if (!address) {
         found->status = AP_EMAP;
         found->missing = offset;
         break;
       }
-      uint64_t address = log->addresses[file] + (uint64_t)(offset - log->first_offset) % log->file_size;
-      if (n && slices[2 * n - 2] + slices[2 * n - 1] == address) {
-        slices[2 * n - 1] += size;
-      } else {
-        slices[2 * n] = address;
-        slices[2 * n++ + 1] = size;
-      }
+      n = add_slice(slices, n, address, size);
       found->matched++;
       found->bytes += size;
     }

@@ -7,19 +7,23 @@ Fails: exit code 1 with the frame in hex; a crash of C is a crash of this.
 
 import os
 import random
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from appliance.clock import Now
 from appliance.commitlog import record
 from appliance.net import frame as frames
 from appliance.net import requests
 from appliance.net.frame import Frame, FrameError
+from appliance.net.poll import Sockets, SocketLimits
 from appliance.ring import tables
 from appliance.ring.region import PrivateSegments
 from clib import ffi, lib
 
+NOW = Now(1, 1)
 COUNT = int(os.environ.get("FUZZ_COUNT", 2_000_000))
 TOPICS = ("T", "TopicTest", "世界", "x" * 127, "y" * 128, "%RETRY%" + "z" * 248)
 GROUPS = ("G", "please_rename_unique_group_name", "群")
@@ -47,7 +51,8 @@ class Scanner:
     def scan(self, data: bytes) -> int:
         """Scans what stands behind a length word into `request`; what C returned."""
         # A buffer of its own size: the sanitizer sees a step over either end.
-        self._frame = ffi.new("uint8_t[]", data) if data else ffi.new("uint8_t[]", 1)
+        self._frame = ffi.new("uint8_t[]", len(data) or 1)
+        ffi.memmove(self._frame, data, len(data))
         ffi.memmove(self.request, self._blank, len(self._blank))
         self.request.frame = int(ffi.cast("uint64_t", self._frame))
         self.request.frame_size = len(data)
@@ -190,6 +195,7 @@ WORDS = (
     *(b"\\ud800", b"\\q", b"{", b"}", b"[", b"]", b":", b",", b" ", b"\n", b"\0", b"\x01"),
     *(b"\x02", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\x7f\xff\xff\xff"),
     *(b'"code":11', b'"opaque":9', b'"extFields":{}', b'"language":99', b'"e":"3"', b"UNIQ_KEY"),
+    *(b',"code":11', b',"extFields":null', b',"e":"3"', b',"opaque":1', b',"c\\u006fde":11'),
     *(b'"m":true', b"DELAY\x013\x02", b"TAGS\x01\x02", b"\xff\xff\xff\xff", b"'", b"TAG"),
 )
 
@@ -250,8 +256,16 @@ def _cut(rng: random.Random, data: bytearray, others: list[bytes]) -> None:
     del data[rng.randrange(len(data)) :]
 
 
+def _letter(rng: random.Random, data: bytearray, others: list[bytes]) -> None:
+    """Another letter or digit: the frame stays well-formed, its meaning changes."""
+    at = rng.randrange(len(data))
+    if bytes(data[at : at + 1]).isalnum():
+        data[at] = rng.choice(b"0123456789abcdefghijklmTGB")
+
+
 MUTATIONS: tuple[Callable[[random.Random, bytearray, list[bytes]], None], ...] = (
-    *(_flip, _delete, _insert, _insert, _overwrite, _overwrite, _repeat, _splice, _cut),
+    *(_flip, _letter, _letter, _letter, _delete, _insert, _insert, _overwrite, _overwrite),
+    *(_repeat, _splice, _cut),
 )
 
 
@@ -286,6 +300,75 @@ def fuzz(count: int, seed: int = 0, *, corpus: list[bytes] | None = None) -> int
     return taken
 
 
+# Streams --------------------------------------------------------------------------------------
+
+FRAME_MAX = 1 << 16
+LIMITS = SocketLimits(connections_max=4, frame_max=FRAME_MAX, backlog_max=1 << 20)
+
+
+def expected(stream: bytes) -> tuple[list[bytes], bool]:
+    """The frames of a stream up to the first that cannot be one, and whether there is such a one."""
+    at, found = 0, []
+    while len(stream) - at >= 4:
+        size = int.from_bytes(stream[at : at + 4])
+        if not 4 <= size <= FRAME_MAX - 4:
+            return found, True
+        if at + 4 + size > len(stream):
+            break
+        data = stream[at + 4 : at + 4 + size]
+        if data[0] > frames.ROCKETMQ or int.from_bytes(data[1:4]) > size - 4:
+            return found, True
+        found.append(data)
+        at += 4 + size
+    return found, False
+
+
+def broken_stream(rng: random.Random, corpus: list[bytes]) -> bytes:
+    """Frames one behind the other; now and then a length word says something else."""
+    parts = []
+    for _ in range(rng.randrange(1, 40)):
+        data = mutated(rng, corpus) if rng.random() < 0.7 else rng.choice(corpus)
+        if rng.random() < 0.1:
+            data += bytes(rng.randrange(FRAME_MAX - len(data) - 4))
+        size = len(data) if rng.random() < 0.98 else rng.choice((0, 3, 4, FRAME_MAX, 1 << 31))
+        parts.append(size.to_bytes(4) + data)
+    return b"".join(parts)
+
+
+def fuzz_streams(count: int, seed: int = 0) -> int:
+    """Sends `count` streams in pieces of any size; how many frames came. Raises AssertionError."""
+    rng, corpus, total = random.Random(seed), seeds(), 0
+    sockets = Sockets(LIMITS)
+    for number in range(count):
+        stream = broken_stream(rng, corpus)
+        received, ended = _through(sockets, rng, stream)
+        wanted, breaks = expected(stream)
+        assert received == wanted and ended == breaks, f"seed {seed}, stream {number}"
+        total += len(received)
+    sockets.shut()
+    return total
+
+
+def _through(sockets: Sockets, rng: random.Random, stream: bytes) -> tuple[list[bytes], bool]:
+    """What the engine makes of a stream: its frames, and whether it closed the connection."""
+    ours, theirs = socket.socketpair()
+    connection, received, at = sockets.adopt(theirs), list[bytes](), 0
+    sockets.opened()
+    while connection and at < len(stream):
+        sent = ours.send(stream[at : at + rng.choice((1, 3, 7, 60, 900, 20_000, 150_000))])
+        at += sent
+        while sockets.wait(0, NOW):
+            received += [data for _, data in sockets.receive()]
+            if sockets.closed():
+                ours.close()
+                return received, True
+    ours.close()
+    sockets.wait(0, NOW)
+    received += [data for _, data in sockets.receive()]
+    assert sockets.closed() == [connection]
+    return received, False
+
+
 def main(arguments: list[str]) -> int:
     """Fuzz, in rounds that tell how far it is."""
     count = int(arguments[0]) if arguments else COUNT
@@ -301,6 +384,8 @@ def main(arguments: list[str]) -> int:
         done, seed = done + step, seed + 1
         seconds = time.monotonic() - begin
         print(f"{done} frames, {taken * 100 // step} % fit, {done / seconds:.0f}/s", flush=True)
+    streams = max(1, count // 500)
+    print(f"{streams} streams, {fuzz_streams(streams, seed)} frames came")
     return 0
 
 
