@@ -243,17 +243,22 @@ class Coordinator:
             if isinstance(effect, Response):
                 self._answer(question.connection, frame, effect)
             elif isinstance(effect, Again):
-                self._hand_back(question, frame)
+                self._hand_back(question.connection, effect.frame)
             else:
                 self._perform(effect)
         return True
 
-    def _hand_back(self, question: Question, frame: Frame) -> None:
-        if len(question.data) <= self._told_max:
-            self._tell(question.connection, lib.AP_AGAIN, bytes(question.data))
+    def _hand_back(self, connection: Connection, frame: Frame) -> None:
+        try:
+            data = frames.encode(frame)[4:]
+        except FrameError as error:
+            self._answer(connection, frame, Response(SYSTEM_ERROR, str(error)))
+            return
+        if len(data) <= self._told_max:
+            self._tell(connection, lib.AP_AGAIN, data)
         else:
-            remark = f"a request of {len(question.data)} bytes is over {self._told_max}"
-            self._answer(question.connection, frame, Response(SYSTEM_ERROR, remark))
+            remark = f"a request of {len(data)} bytes is over {self._told_max}"
+            self._answer(connection, frame, Response(SYSTEM_ERROR, remark))
 
     def _outcome(self, connection: Connection, frame: Frame, now: Now) -> Outcome:
         handler = self._handlers.get(frame.code)

@@ -72,7 +72,11 @@ def ask_much(desk: Desk, client: int) -> list[int]:
         desk.put(client, "UPDATE_CONSUMER_OFFSET", {**offsets, "commitOffset": 3}),
         desk.put(client, "SEND_MESSAGE_V2", header(i=properties(UNIQ_KEY="2")), b"two"),
         desk.put(client, "CONSUMER_SEND_MSG_BACK", back),
-        desk.put(client, "UPDATE_AND_CREATE_TOPIC", {"topic": "U", "readQueueNums": 2, "perm": 6}),
+        desk.put(
+            client,
+            "UPDATE_AND_CREATE_TOPIC",
+            {"topic": "U", "readQueueNums": 2, "writeQueueNums": 2, "perm": 6},
+        ),
         desk.put(client, 9999),
         desk.put(client, "SEND_MESSAGE_V2", header(i=properties(UNIQ_KEY="3")), b"three"),
     ]

@@ -64,7 +64,10 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Nothing is wrong: let the frontend handle the frame on its fast path."""
+    """Nothing is wrong: let the frontend handle the request on its fast path."""
+
+    frame: Frame
+    """The request as that path reads it, whoever had spelled it how."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ def update_and_create_subscriptiongroup(request: Request, state: State) -> Respo
     known = None if present is None else present.attributes
     attributes = altered(GROUP_ATTRIBUTES, config.attributes, known)
     state.groups.put(config.with_attributes(attributes), now_ms=request.now_ms)
+    online = state.clients.consumers(config.name)
+    if online is not None:
+        state.subscriptions.show(online)  # it may read more now, or less
     return Response()
 
 

@@ -8,6 +8,10 @@ Nothing is read here: a pull that is right after all (its group has just been cr
 back to the frontend. Peer: PullMessageProcessor, whose order of checks is kept (broker.md 8).
 """
 
+from dataclasses import replace
+
+from appliance.net import fields
+from appliance.net.frame import ROCKETMQ, Frame
 from appliance.net.requests import RefusedError, Request
 from appliance.net.responses import (
     INVALID_PARAMETER,
@@ -29,6 +33,10 @@ from appliance.broker.state import State
 
 _HAS_SUBSCRIPTION = 1 << 2
 """In sysFlag: the request brings its own filter."""
+
+_CLASS_FILTER = 1 << 3
+"""In sysFlag: filters of that kind were given up long ago (remoting.md section 6.1)."""
+_DECIDED = {"expressionType", "requestSource", "proxyFrowardClientId", "maxMsgBytes"}
 
 # forbiddenType, which tells clients what they may not do (ForbiddenType).
 _GROUP_FORBIDDEN, _TOPIC_FORBIDDEN, _BROADCAST_FORBIDDEN, _READ_FORBIDDEN = 2, 3, 4, 5
@@ -59,7 +67,19 @@ def _checked(request: Request, state: State) -> Again:
         _refuse_unparsable(request.args.subscription)
     else:
         _subscribed(request, state, group)
-    return Again()
+    return Again(_plain(request))
+
+
+def _plain(request: Request) -> Frame:
+    """The same pull without what makes no difference any more, now that it was checked."""
+    kept = {name: value for name, value in vars(request.args).items() if name not in _DECIDED}
+    kept["sysFlag"] &= ~_CLASS_FILTER
+    return replace(
+        request.frame,
+        fields=fields.encode(kept, request.row.asks),
+        body=b"",
+        serialization=ROCKETMQ,  # does not grow by escapes
+    )
 
 
 def _forbidden(remark: str, kind: int) -> RefusedError:

@@ -64,8 +64,11 @@ class Appender:
     def _append_some(self, ring: int, first: int, last: int, now_ms: int) -> int:
         """Appends the entries from `first` on that fit into one file; at least one is taken."""
         send, done = self._rings[ring], self._done[ring]
+        entry = send.entries[first & send.mask]
+        if entry["kind"] == lib.AP_BIND:
+            return self._bind(ring, first)
         try:
-            file = self._file_for(int(send.entries["record_size"][first & send.mask]))
+            file = self._file_for(int(entry["record_size"]))
         except OSError as error:
             return self._refuse(ring, first, last, error)
         self.last_timestamp = max(self.last_timestamp, now_ms)
@@ -75,7 +78,8 @@ class Appender:
         places, following = self._rows.places, self._rows.following
         count = lib.ap_assign(send.header, done.header, first, last, places, following, extent)
         if count == lib.AP_EBIND:
-            return self._bind(ring, first)
+            self._rows.bind(int(extent.missing))
+            return 0
         assert count > 0, f"an entry of ring {ring} does not fit into a file"
         failpoint.reach("append.assigned")
         self._open_journal(ring, first, first + count, begin, int(extent.end))
@@ -84,11 +88,7 @@ class Appender:
         return int(count)
 
     def _bind(self, ring: int, first: int) -> int:
-        """Binds the row that an entry goes to, or those that it asks for; how many entries it
-        settles."""
-        if self._extent.missing >= 0:
-            self._rows.bind(int(self._extent.missing))
-            return 0
+        """Binds the rows that an entry asks for, whatever the disk says; one entry is settled."""
         entry = self._rings[ring].entries[first & self._rings[ring].mask]
         base = int(entry["queue_index"])
         for row in range(base, base + int(entry["record_count"])):
@@ -154,6 +154,8 @@ class Appender:
     def _refuse(self, ring: int, first: int, last: int, error: OSError) -> int:
         """No file can be had: these entries are answered so, and nothing of them is stored."""
         self.refusal = str(error)
+        binds = np.flatnonzero(self._rings[ring].part(first, last)["kind"] == lib.AP_BIND)
+        last = first + int(binds[0]) if len(binds) else last
         self.settle(ring, first, last, SERVICE_NOT_AVAILABLE)
         return last - first
 

@@ -106,6 +106,7 @@ class Dispatcher:
             got = lib.ap_rows_expand(ring, done, run.first, run.last, slots, at, room)
             if got >= 0:
                 return int(got)
+            assert got == lib.AP_EFULL, f"ring {run.ring}: entries {run.first}..{run.last} lie"
             self._grow()
 
     def _grow(self) -> None:

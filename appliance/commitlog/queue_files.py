@@ -42,13 +42,27 @@ def valid_count(units: Rows, log_limit: int, floor: int) -> tuple[int, int]:
     return len(units), floor
 
 
-def valid_end(files: MappedFileQueue, log_limit: int) -> int:
-    """Row behind the last true one: the last three files are read, more when those hold none."""
-    at = max(0, len(files.files) - 3)
-    while at > 0 and not valid_count(rows_of(files.files[at])[:1], log_limit, -1)[0]:
+def first_unsettled(files: MappedFileQueue, log_limit: int, settled_offset: int | None) -> int:
+    """Index of the first file that may hold a row that was not on disk.
+
+    Rows of records before `settled_offset` were. Where that is not known (None), at least the last
+    three files are doubted, as in Apache.
+    """
+    at = max(0, len(files.files) - (3 if settled_offset is None else 1))
+    while at > 0:
+        count, physical_offset = valid_count(rows_of(files.files[at])[:1], log_limit, -1)
+        settled = settled_offset is None or 0 <= physical_offset < settled_offset
+        if count and settled:
+            break
         at -= 1
+    return at
+
+
+def valid_end(files: MappedFileQueue, log_limit: int, unsettled: int) -> int:
+    """Row behind the last true one: files from the index `unsettled` on are read, and the last
+    three in any case, as Apache does."""
     end, floor = files.first_offset // UNIT_SIZE, -1
-    for file in files.files[at:]:
+    for file in files.files[min(unsettled, max(0, len(files.files) - 3)) :]:
         units = rows_of(file)
         count, floor = valid_count(units, log_limit, floor)
         end = file.first_offset // UNIT_SIZE + count
@@ -59,14 +73,18 @@ def valid_end(files: MappedFileQueue, log_limit: int) -> int:
 
 def first_at(files: MappedFileQueue, physical_offset: int, end: int) -> int:
     """First row, up to `end`, that stands for a record at or behind a physical offset."""
+    behind = end
     for file in reversed(files.files):
         first = file.first_offset // UNIT_SIZE
-        offsets = rows_of(file)[: max(end - first, 0)]["physical_offset"].astype(np.int64)
+        units = rows_of(file)[: max(end - first, 0)]
         # Blank rows belong to what stands before them.
-        count = int(np.searchsorted(np.maximum.accumulate(offsets), physical_offset))
-        if count or file is files.files[0]:
-            return min(first + count, end)
-    return end
+        highest = np.maximum.accumulate(units["physical_offset"].astype(np.int64))
+        count = int(np.searchsorted(highest, physical_offset))
+        if count < len(units):
+            behind = first + count
+        if not is_blank(units[:count]).all():
+            break  # else the file before may hold such a record, too
+    return behind
 
 
 def blank_row(files: MappedFileQueue, row: int) -> None:

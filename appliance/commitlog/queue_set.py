@@ -30,6 +30,7 @@ from appliance.commitlog.queue_files import (
     drop_behind_gap,
     drop_unfinished,
     first_at,
+    first_unsettled,
     last_end,
     rows_of,
     valid_end,
@@ -342,10 +343,11 @@ class QueueSet:
 
     # ---- recovery and clean-up ------------------------------------------------------------------
 
-    def recover(self, log_limit: int) -> None:
+    def recover(self, log_limit: int, settled_offset: int | None = None) -> None:
         """Find every queue and its end (section 5.3); what lies behind an end is zeroed.
 
         `log_limit`: no record ends behind this physical offset; a row that says so is garbage.
+        `settled_offset`: the rows of records before it are on disk; None: nobody knows.
         Beyond Apache: a queue also ends where a file is missing or empty, and where rows do not
         ascend; what is lost so is dispatched again.
         """
@@ -356,7 +358,16 @@ class QueueSet:
             files.load()
             drop_behind_gap(files)
             self.min_offset[slot] = files.first_offset // UNIT_SIZE
-            self._end_at(slot, valid_end(files, log_limit))
+            unsettled = first_unsettled(files, log_limit, settled_offset)
+            self._doubt(slot, files.files[unsettled:])
+            self._end_at(slot, valid_end(files, log_limit, unsettled))
+
+    def _doubt(self, slot: int, files: list[MappedFile]) -> None:
+        """What a dead writer wrote may be in the page cache alone: the next round syncs it."""
+        queue = self._queues[slot]
+        self._left_behind |= {file.path for file in files}
+        topic = f"{self.directory}/{queue.topic}"
+        self._new_names |= {self.directory, topic, queue.files.directory}
 
     def truncate(self, log_end: int) -> int:
         """Drop the rows of records at or behind the log's end; returns how many."""

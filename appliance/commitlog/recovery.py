@@ -125,7 +125,7 @@ class _Recovery:
 
     def run(self) -> None:
         """Do it all; log and queues can be written afterwards."""
-        self.queues.recover(self.log.end_offset)
+        self.queues.recover(self.log.end_offset, self._settled())
         if not self.log.files:
             self._drop_all_queues()
             return
@@ -158,6 +158,12 @@ class _Recovery:
             ),
             seconds=seconds,
         )
+
+    def _settled(self) -> int | None:
+        """The rows of records before this offset are on disk; None in a store of Apache's."""
+        checkpoint = self.checkpoint
+        theirs = checkpoint.physic_timestamp > 0 and not checkpoint.settled_offset
+        return None if theirs else checkpoint.settled_offset
 
     def _drop_all_queues(self) -> None:
         """Without a log its queues say nothing (section 5.4)."""

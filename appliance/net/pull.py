@@ -37,6 +37,8 @@ from appliance.net.poll import Sockets
 COMMIT, SUSPEND, SUBSCRIPTION, CLASS_FILTER = 1, 2, 4, 8
 FOUND, NOT_FOUND, RETRY, MOVED = 0, 19, 20, 21
 MAX_BYTES = 128 << 20
+SUSPEND_MAX_MS = 3_600_000
+"""Nobody waits longer, whatever he asks for: clients give up after 30 s."""
 EXAMINED_MAX = 800  # maxFilterMessageSize 16000 / 20
 EXPRESSIONS_MAX = 4096
 EVERY_TAG = b"*"
@@ -95,6 +97,7 @@ class PullPath:
         self._pulled, self._files = ffi.new("ap_pulled *"), ffi.new("ap_log *")
         self._slices = ffi.new("uint64_t[]", 2 * lib.AP_SLICES_MAX)
         self._addresses = np.zeros(0, np.uint64)
+        self._gone: set[int] = set()
         self._topics_version = self._topics.version
 
     # ------------------------------------------------------------- from requests
@@ -114,7 +117,7 @@ class PullPath:
         codes = self._codes(request, group_row, topic_row, flag)
         if codes is None:
             return False
-        suspend_ms = request.suspend_ms if flag & SUSPEND else 0
+        suspend_ms = min(request.suspend_ms, SUSPEND_MAX_MS) if flag & SUSPEND else 0
         pull = Pull(
             connection=request.connection,
             opaque=request.opaque,
@@ -232,27 +235,29 @@ class PullPath:
             slices = lib.ap_pull_rows(
                 units, count, self._files, wanted, self._slices, lib.AP_SLICES_MAX, self._found
             )
-            if self._found.status != lib.AP_EMAP or not self._map(int(self._found.missing)):
+            if self._found.status != lib.AP_EMAP:
                 return int(slices)
+            self._map(int(self._found.missing))
 
-    def _map(self, offset: int) -> bool:
-        """Maps the file that holds an offset; False when it is gone (the rows found so far
-        count)."""
+    def _map(self, offset: int) -> None:
+        """Maps the file that holds an offset, or notes that it is gone."""
+        size = self._log.file_size
         if not self._log.address_of(offset):
-            return False
-        files = self._log.files()
-        first, size, _ = files[0]
-        self._addresses = np.zeros((files[-1][0] - first) // size + 1, np.uint64)
-        for begin, _, address in files:
-            self._addresses[(begin - first) // size] = address
-        self._files.first_offset, self._files.file_size = first, size
+            self._gone.add(offset - offset % size)
+        addresses = dict.fromkeys(self._gone, lib.AP_GONE)
+        addresses |= {first: address for first, _, address in self._log.files()}
+        begin = min(addresses)
+        self._addresses = np.zeros((max(addresses) - begin) // size + 1, np.uint64)
+        for first, address in addresses.items():
+            self._addresses[(first - begin) // size] = address
+        self._files.first_offset, self._files.file_size = begin, size
         self._files.count = len(self._addresses)
         self._files.addresses = pointer("uint64_t", self._addresses)
-        return True
 
     def forget_before(self, offset: int) -> None:
         """The log now begins at `offset`: older files are let go."""
         self._files.count = 0
+        self._gone = {first for first in self._gone if first >= offset}
         self._log.forget_before(offset)
 
     def _answer(

@@ -257,6 +257,10 @@ class SubscriptionTable(KeyedTable):
         )
 
 
+OFFSET_MAX = (1 << 63) - 2
+"""What a row can hold: a client may commit any number of 64 bits."""
+
+
 class OffsetTable(KeyedTable):
     """Consume offsets of (group, topic, queue): the next queue offset that the group reads."""
 
@@ -275,9 +279,8 @@ class OffsetTable(KeyedTable):
     def put(self, group_row: int, topic_row: int, queue_id: int, offset: int) -> None:
         """Commits an offset, forwards or backwards; -1 removes it."""
         at = self._claim(self._key(group_row, topic_row, queue_id))
-        self.rows["offset"][at] = (
-            offset + 1
-        )  # one aligned store; 0, a fresh row's value, means none
+        # One aligned store; 0, a fresh row's value, means none.
+        self.rows["offset"][at] = min(offset, OFFSET_MAX) + 1
 
     def remove(self, group_row: int, topic_row: int, queue_id: int) -> None:
         """Forgets an offset."""
@@ -302,11 +305,12 @@ class QueueTable:
         self.places = region.view("ap_queue_place", PAGE, self.rows_max)
         self.offsets = region.view("ap_queue", PAGE + self.rows_max * place, self.rows_max)
         self.pointer = ffi.cast("ap_queue *", address_of(self.offsets))
-        self._next = int(np.count_nonzero(self.places["used"]))
+        self.used = int(np.count_nonzero(self.places["used"]))
+        """Rows before this one are handed out."""
 
     def allocate(self, topic_row: int, count: int) -> int:
         """`count` fresh rows in a row for a topic's queues; the first one's number. TableFull."""
-        base = self._next
+        base = self.used
         if base + count > self.rows_max:
             raise TableFull(
                 f"no room for {count} queues: the limit is {self.rows_max} queues in all"
@@ -314,8 +318,13 @@ class QueueTable:
         rows = self.places[base : base + count]
         rows["topic_row"], rows["queue_id"], rows["moved_to"] = topic_row, np.arange(count), -1
         rows["used"] = 1
-        self._next += count
+        self.used += count
         return base
+
+    def give_back(self, base: int) -> None:
+        """The rows from `base` on are free again: nobody has heard of them yet."""
+        self.places["used"][base : self.used] = 0
+        self.used = base
 
     def move(self, old_base: int, old_count: int, new_base: int) -> None:
         """The topic's queues live in new rows now; the writer follows."""

@@ -21,12 +21,14 @@ class Bench:
     Pairs of rings: 0, a frontend's, and 1, the coordinator's.
     """
 
-    def __init__(self, *, log_file_size: int = LOG_FILE_SIZE) -> None:
-        self.memory = Memory(log_file_size=log_file_size)
+    def __init__(
+        self, *, log_file_size: int = LOG_FILE_SIZE, row_count: int = ROW_COUNT
+    ) -> None:
+        self.memory = Memory(log_file_size=log_file_size, row_count=row_count)
         self.disk, self.clock = FakeDisk(), FakeClock()
         self.producers = [Producer(self.memory, number) for number in (0, 1)]
         self.woken: list[int] = []
-        self.log_file_size = log_file_size
+        self.log_file_size, self.row_count = log_file_size, row_count
         self.restart()
 
     def __enter__(self) -> Self:
@@ -50,8 +52,8 @@ class Bench:
         self.dispatcher.resume(self.appender.taken)
 
     def _open(self, clock: Clock) -> Store:
-        size = self.log_file_size
-        return open_store(self.disk, ROOT, file_size=size, row_count=ROW_COUNT, clock=clock)
+        size, count = self.log_file_size, self.row_count
+        return open_store(self.disk, ROOT, file_size=size, row_count=count, clock=clock)
 
     def append(self, ring: int = 0, now_ms: int = 1_000) -> int:
         """Appends what waits in a ring; how many entries."""
@@ -75,8 +77,8 @@ class Bench:
         size = self.store.queues.file_size
         reader = ConsumeQueueReader(self.disk, self.store.paths.consumequeue, file_size=size)
         found: list[tuple[int, int, int]] = []
-        for first in range(0, end, ROW_COUNT):
-            rows = reader.rows(topic, queue_id, first, count_max=ROW_COUNT, visible_max=end)
+        for first in range(0, end, self.row_count):
+            rows = reader.rows(topic, queue_id, first, count_max=1 << 20, visible_max=end)
             found += rows.tolist()
         return found
 

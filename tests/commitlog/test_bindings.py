@@ -1,4 +1,4 @@
-"""bindings.py: what a queue row shows when it is first met, met again, moved, or never handed out."""
+"""bindings.py: what a queue row shows when it is met first, met again, or moved."""
 
 import pytest
 

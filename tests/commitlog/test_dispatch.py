@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -143,19 +144,18 @@ def test_a_death_loses_nothing_and_answers_nothing_twice(place: str, turn: int) 
         expected = history(undisturbed, lambda _: undisturbed.show())
     for count in range(1, passed.count(place) // 3 + 1):
         with two_topics() as killed:
-            assert (
-                history(killed, lambda now: _die(killed, place, count * (now == turn))) == expected
-            )
+            show = partial(_show_or_die, killed, place, {turn: count})
+            assert history(killed, show) == expected
             for topic in ("T", "U"):
                 assert killed.queue(topic) == undisturbed.queue(topic)
             marks = killed.memory.watermarks
             assert marks.dispatched == undisturbed.memory.watermarks.dispatched
 
 
-def _die(bench: Bench, place: str, count: int) -> None:
-    """Shows all, by a successor where the writer dies at the `count`-th passing of the place."""
-    if count:
-        with killed_at(place, count):
+def _show_or_die(bench: Bench, place: str, deaths: dict[int, int], turn: int) -> None:
+    """Shows all. `deaths`: at which passing of the place the writer dies, by turn."""
+    if turn in deaths:
+        with killed_at(place, deaths[turn]):
             bench.show()
         bench.restart()
     bench.show()

@@ -95,24 +95,27 @@ class FakeFork:
     def turn(self, number: int) -> bool:
         """One turn of a child's loop; False when it sleeps on."""
         child = self.running[number]
-        if child.wake_ns and not self._woken(child):
+        rung = child.wake_ns != 0 and self._rung(child)
+        if not rung and self._clock.now().monotonic_ns < child.wake_ns:
             return False
         try:
-            self._turn(child)
+            self._turn(child, rung)
         except Killed:
             self._end(child, "was killed by SIGKILL")
         except Exception as error:
-            self.crashes.append(Crash(child.name, isinstance(error, OSError), traceback.format_exc()))
+            self.crashes.append(
+                Crash(child.name, isinstance(error, OSError), traceback.format_exc())
+            )
             self._end(child, "ended with exit code 1")
         return True
 
-    def _turn(self, child: Child) -> None:
+    def _turn(self, child: Child, rung: bool) -> None:
         if child.process is None or child.turns is None:
             process = child.process = self._make(child.number)
             child.turns = turns(child.number, self._heritage, process, self._clock, child)
             return
-        if child.wake_ns:
-            child.process.wait(0, self._clock.now())
+        if rung:
+            child.process.wait(1, self._clock.now())  # returns at once, as it would have
         timeout_ms = next(child.turns, None)
         if timeout_ms is None:
             child.process.close()
@@ -121,9 +124,8 @@ class FakeFork:
         else:
             child.wake_ns = timeout_ms and self._clock.now().monotonic_ns + timeout_ms * 1_000_000
 
-    def _woken(self, child: Child) -> bool:
-        if self._clock.now().monotonic_ns >= child.wake_ns:
-            return True
+    def _rung(self, child: Child) -> bool:
+        """Whether there is what ends a sleep early."""
         poll = select.poll()
         if child.number in (WRITER, COORDINATOR):  # the others' sockets hold the bell themselves
             poll.register(self._heritage.doorbells.bells[child.number], select.POLLIN)

@@ -8,11 +8,14 @@ Fails: AssertionError where a ring is full that a test takes to have room.
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from appliance import failpoint
 from appliance import heritage as heritages
 from appliance.commitlog.consume_queue import UNIT_SIZE
+from appliance.commitlog.disk import MappedMemory
+from appliance.commitlog.flush import Outcome
 from appliance.commitlog.record import Record, build, tags_code
 from appliance.config import Broker, Config, Flush, Limits, Store
 from appliance.ring.region import PrivateSegments
@@ -44,16 +47,21 @@ class Memory:
     """The shared memory of one appliance, with the tables' writing ends."""
 
     def __init__(
-        self, *, flush: Flush = "async", frontends: int = 1, log_file_size: int = LOG_FILE_SIZE
+        self,
+        *,
+        flush: Flush = "async",
+        frontends: int = 1,
+        log_file_size: int = LOG_FILE_SIZE,
+        row_count: int = ROW_COUNT,
     ) -> None:
         store = Store(
             root=ROOT,
             flush=flush,
             commitlog_file_size=log_file_size,
-            consumequeue_entries=ROW_COUNT,
+            consumequeue_entries=row_count,
         )
         config = Config(Broker(frontends=frontends, nameservers=()), store=store)
-        sizes = log_file_size, ROW_COUNT * UNIT_SIZE
+        sizes = log_file_size, row_count * UNIT_SIZE
         self.heritage = heritages.create(PrivateSegments(), config, Limits.small(), sizes)
         self.watermarks = Watermarks(self.heritage.watermarks)
         self.topics = TopicTable(self.heritage.topics)
@@ -175,6 +183,30 @@ def _answer(position: int, done: Ring) -> Answer:
 
 
 _ANSWERED = ("code", "physical_offset", "queue_offset", "store_timestamp")
+
+
+class HandSyncer:
+    """Implements commitlog.flush.Syncer: a sync ends when the test says how."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        """Names of the files."""
+        self.stopped = False
+        self._outcome: Outcome | None = None
+
+    def ask(self, memory: MappedMemory) -> None:
+        self.asked.append(Path(memory.path).name)
+
+    def poll(self) -> Outcome | None:
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def end(self, error: int = 0, took_ns: int = 7) -> None:
+        """The sync under way has ended."""
+        self._outcome = Outcome(error, took_ns)
 
 
 @contextmanager

@@ -57,6 +57,21 @@ def test_an_unreadable_optional_field_counts_as_absent() -> None:
     assert fields.decode(fields.parse("f:i32?"), {"f": "x"}) == {"f": None}
 
 
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"i": "1", "l": "2", "d": "0.5"}, None),
+        ({"i": "1", "l": "2", "d": "0.5", "n": "x", "q": ""}, None),
+        ({"l": "2", "d": "0.5"}, "i is missing"),
+        ({"i": "", "l": "2", "d": "0.5"}, 'i: found "", allowed a whole number of 32 bits'),
+        ({"i": "1", "l": "two", "d": "3"}, 'l: found "two", allowed a whole number of 64 bits'),
+        ({"i": "1", "l": "2", "d": "x" * 99}, f'd: found "{"x" * 40}", allowed a number'),
+    ],
+)
+def test_a_number_that_is_needed_must_be_there(values: dict[str, str], fault: str | None) -> None:
+    assert fields.fault(fields.parse(ALL), values) == fault
+
+
 def test_undeclared_fields_are_not_decoded_but_encoded() -> None:
     declared = fields.parse("topic@b:str")
     assert fields.decode(declared, {"b": "T", "other": "1"}) == {"topic": "T"}

@@ -14,7 +14,14 @@ from socket import socket
 from typing import Any
 
 from appliance.clock import Clock
-from appliance.commitlog.record import Record, decode_properties, encode_properties, parse, tags_code
+from appliance.commitlog.record import (
+    Record,
+    RecordError,
+    decode_properties,
+    encode_properties,
+    parse,
+    tags_code,
+)
 from appliance.net import frame as frames
 from appliance.net import requests
 from appliance.net.frame import ONEWAY, ROCKETMQ, Frame
@@ -133,8 +140,12 @@ class Client:
         answers = self._line.hear() if self._line is not None else []
         for answer in answers:
             about = self.asked.pop(answer.opaque, None)
-            if about is not None:  # a killed coordinator's successor may answer once more
+            if about is None:
+                continue  # a killed coordinator's successor may answer once more
+            try:
                 self.heard(answer, about)
+            except RecordError as error:
+                self._books.findings.append(f"foreign bytes: for {self.name}'s {about}: {error}")
         return bool(answers)
 
     def _open(self) -> None:
@@ -236,7 +247,9 @@ class Producer(Client):
         """(id, body, tag) of the next one."""
         self.sent_count += 1
         message_id = f"{self.name}-{self.sent_count:04d}"
-        size = self._load.size_max if self._load.fixed else self._random.randrange(self._load.size_max)
+        size = (
+            self._load.size_max if self._load.fixed else self._random.randrange(self._load.size_max)
+        )
         body = message_id.encode() + self._random.randbytes(size)
         return message_id, body, self._random.choice(TAGS)
 
@@ -282,7 +295,9 @@ def _single(queue: Queue, message_id: str, body: bytes, tag: str) -> Frame:
 
 
 def _batch(queue: Queue, messages: Sequence[tuple[str, bytes, str]]) -> Frame:
-    items = b"".join(_item(body, _properties(message_id, tag)) for message_id, body, tag in messages)
+    items = b"".join(
+        _item(body, _properties(message_id, tag)) for message_id, body, tag in messages
+    )
     return requests.ask("SEND_BATCH_MESSAGE", _header(queue, properties="", batch=True), items)
 
 
@@ -540,4 +555,6 @@ class Reader(Client):
                 f"which ends at {self._ends.get(queue, 0)}"
             )
         if offset < self._books.commits.get((group, queue), 0):
-            self._books.findings.append(f"offset lost: {group} committed more of {queue} than {offset}")
+            self._books.findings.append(
+                f"offset lost: {group} committed more of {queue} than {offset}"
+            )

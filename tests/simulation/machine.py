@@ -99,9 +99,7 @@ class Machine:
         return Frontend(number - FRONTEND, self.heritage, sockets, self._disk)
 
     def _make_nameserver(self) -> Process:
-        limits = SocketLimits(
-            LIMITS.connections_max, LIMITS.frame_max, LIMITS.response_backlog_max
-        )
+        limits = SocketLimits(LIMITS.connections_max, LIMITS.frame_max, LIMITS.response_backlog_max)
         sockets = Sockets(limits)
         sockets.watch_doorbell(self.heritage.doorbells.bells[NAMESERVER])
         self._network.serve(NAMESERVER, sockets)

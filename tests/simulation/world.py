@@ -47,6 +47,7 @@ SETTLE_NS = 60_000 * MS
 """So soon after the last fault all that was asked is answered."""
 FULL_TURNS, STALL_TURNS = 300, 150
 START_PAUSE_NS = 10 * MS
+SHOWN_MAX = 12
 ROOM_MAX = 16_384
 """Bytes that a full disk may still have."""
 SMALL_TOPICS = {"BenchmarkTest": 1, "DefaultCluster": 1}
@@ -71,8 +72,10 @@ class Outcome:
     trace: str
 
     def __str__(self) -> str:
-        lines = "".join(f"\n    {finding}" for finding in self.findings)
-        return f"python -m tests.simulation.world {self.seed}{lines}"
+        shown = [f"\n    {finding}" for finding in self.findings[:SHOWN_MAX]]
+        more = len(self.findings) - len(shown)
+        shown += [f"\n    and {more} more"] if more else []
+        return f"python -m tests.simulation.world {self.seed}{''.join(shown)}"
 
 
 @dataclass
@@ -230,6 +233,7 @@ class World:
     def _next(self) -> None:
         """Somebody has a turn; if nobody has anything to do, time goes on."""
         self._turn += 1
+        self.disk.now_ms = self.clock.now().wall_ms
         if self.machine is None:
             self._start()
         first, count = self.random.choice(self._lots), len(self._actors)

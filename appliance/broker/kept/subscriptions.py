@@ -22,20 +22,29 @@ class SharedSubscriptions:
         self._shown: dict[str, set[str]] = {}
 
     def show(self, group: ConsumerGroup) -> None:
-        """Publish a group's present subscriptions and withdraw those it gave up."""
+        """Publish a group's present subscriptions and withdraw those it gave up.
+
+        What the group may not read is left to the coordinator, who says so.
+        """
         for topic in self._shown.get(group.name, set()) - group.subscriptions.keys():
             self._remove(group.name, topic)
         for subscription in group.subscriptions.values():
-            self.show_one(group.name, subscription)
+            plain = self._may_read(group, subscription.topic)
+            self.show_one(group.name, subscription, plain=plain)
         self._shown[group.name] = set(group.subscriptions)
 
-    def show_one(self, group: str, subscription: Subscription) -> bool:
+    def show_one(self, group: str, subscription: Subscription, *, plain: bool = True) -> bool:
         """Publish one subscription; False while its group or topic does not exist."""
         rows = self._rows(group, subscription.topic)
         if rows is not None:
-            kind, codes = _filter(subscription)
+            kind, codes = _filter(subscription) if plain else (SUB_OTHER, [])
             self._table.put(*rows, version=subscription.version, kind=kind, codes=codes)
         return rows is not None
+
+    def _may_read(self, group: ConsumerGroup, topic: str) -> bool:
+        config = self._groups.get(group.name)
+        may_broadcast = config is None or config.broadcast_enabled or not group.broadcasting
+        return may_broadcast and not self._groups.forbidden(group.name, topic)
 
     def hide(self, group: str) -> None:
         """Withdraw all of a group that has no member any more."""

@@ -166,8 +166,13 @@ class Topics:
 
     def put(self, *configs: TopicConfig, now_ms: int) -> None:
         """Create or change topics: on disk first, then for all to see."""
+        free = self._queues.used
         bases = [self._reserve(config) for config in configs]
-        self._save({**self._configs, **{config.name: config for config in configs}}, now_ms)
+        try:
+            self._save({**self._configs, **{config.name: config for config in configs}}, now_ms)
+        except OSError:
+            self._queues.give_back(free)
+            raise
         for config, base in zip(configs, bases, strict=True):
             self._publish(config, base)
             self._changed[config.name] = None
@@ -191,9 +196,15 @@ class Topics:
 
     @property
     def bound(self) -> bool:
-        """Whether the writer has filled in the offsets of every queue."""
-        used = self._queues.places["used"] == 1
-        return bool(self._queues.offsets["bound"][used].all())
+        """Whether the writer has filled in the offsets of every queue.
+
+        Rows that no topic refers to are left out: a predecessor reserved them, and died.
+        """
+        return all(self._bound(config) for config in self._configs.values())
+
+    def _bound(self, config: TopicConfig) -> bool:
+        base = int(self._topics.rows["queue_base"][self._topics.find(config.name)])
+        return bool(self._queues.offsets["bound"][base : base + config.queue_count].all())
 
     def take_unbound(self) -> list[tuple[int, int]]:
         """(first queue row, count) of ranges whose offsets the writer has yet to fill in."""
