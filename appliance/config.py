@@ -92,7 +92,7 @@ class Broker(msgspec.Struct, frozen=True):
 
     @property
     def vip_port(self) -> int:
-        """The port that older clients and the dashboard use; it serves no pulls."""
+        """The port that older clients and the dashboard use."""
         return self.port - VIP_PORT_DISTANCE
 
     @property

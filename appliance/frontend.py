@@ -9,6 +9,7 @@ Fails: a client's mistake ends its connection with one log line, or is answered;
 
 import logging
 import os
+import select
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -76,6 +77,8 @@ class Frontend:
         self._expired = 0
         self._lines = [0, 0]
         self._open = self._draining = False
+        self._bell = select.poll()
+        self._bell.register(heritage.doorbells.bells[FRONTEND + index], select.POLLIN)
         self.ready = True
 
     def _send_path(self) -> SendPath:
@@ -117,14 +120,14 @@ class Frontend:
         """Answers that are ready, pulls that woke, frames that came."""
         self._sockets.look(now)
         work = self._sends.complete() + self._take_answers(now) + self._pulls.wake(now)
-        if self._may_receive():
+        if self.may_receive():
             work += self._receive(now)
         self._sockets.flush()
         self._keep_house(now)
         self._row.parked = len(self._pulls.parked)
         return work
 
-    def _may_receive(self) -> bool:
+    def may_receive(self) -> bool:
         """Not before the store and the tables are there, and not after a stop was asked for."""
         if not self._open:
             rows = self._heritage.doorbells.rows
@@ -294,12 +297,17 @@ class Frontend:
         return max(0, left_ns // 1_000_000 + 1)
 
     def pending(self) -> bool:
-        """Answers of the writer or the coordinator wait."""
-        return self._sends.pending or self._tell.tail != self._tell.head
+        """Answers of the writer or the coordinator wait, or what a parked pull waits for is there."""
+        answered = self._sends.pending or self._tell.tail != self._tell.head
+        return answered or self._pulls.parked.pending
 
     def wait(self, timeout_ms: int, now: Now) -> None:
-        """Sleeps until a socket or the doorbell has something."""
-        self._sockets.wait(timeout_ms, now)
+        """Sleeps until a socket or the doorbell has something. Sockets that are not to be read are
+        left alone: they would not let it sleep."""
+        if self.may_receive():
+            self._sockets.wait(timeout_ms, now)
+        elif timeout_ms and self._bell.poll(timeout_ms):
+            self._heritage.doorbells.hush(FRONTEND + self._index)
 
     def stop(self, now: Now) -> bool:
         """Nothing is read any more; what was sent is answered before the connections close."""

@@ -127,7 +127,5 @@ def turns(
             yield 0
             continue
         bells.announce_sleep(number)
-        now = clock.now()
-        work = process.step(now)
-        yield 0 if work else min(process.sleep_ms(now), SLEEP_MAX_MS)
+        yield 0 if process.pending() else min(process.sleep_ms(clock.now()), SLEEP_MAX_MS)
         bells.awake(number)

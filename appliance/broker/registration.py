@@ -47,6 +47,8 @@ class _Tie:
     changed: dict[str, None] = field(default_factory=dict)
     """Topics that it has not heard of yet."""
     failed: bool = False
+    silent: bool = False
+    """It has not answered in time: the connection may be dead without a word having come."""
     left: bool = False
 
     @property
@@ -86,6 +88,9 @@ class Registration:
         work = 0
         for tie in self._ties:
             work += tie.link.step(now)
+            if tie.silent:
+                tie.link.close()
+                tie.silent = False
             if tie.link.connected and not tie.asking and not self._leaving_ns:
                 work += self._tell(tie, now)
         return work
@@ -128,7 +133,7 @@ class Registration:
         tie.asking, tie.changed = True, {}
 
         def done(response: Frame | None) -> None:
-            tie.asking = False
+            tie.asking, tie.silent = False, response is None
             self._hear(tie, response)
             if tie.failed:
                 tie.due_ns = now.monotonic_ns + RETRY_NS

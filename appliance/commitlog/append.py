@@ -25,7 +25,7 @@ from appliance.commitlog.record import blank
 
 BLANK_SIZE = 8
 """Bytes that every append leaves free in its file, for the blank record (store sheet, 2.4)."""
-SERVICE_NOT_AVAILABLE = 14
+MESSAGE_ILLEGAL, SERVICE_NOT_AVAILABLE = 13, 14
 
 
 class Appender:
@@ -67,8 +67,12 @@ class Appender:
         entry = send.entries[first & send.mask]
         if entry["kind"] == lib.AP_BIND:
             return self._bind(ring, first)
+        size = int(entry["record_size"])
+        if size + BLANK_SIZE > self._log.file_size:  # a batch of many small messages may grow so
+            self.settle(ring, first, first + 1, MESSAGE_ILLEGAL)
+            return 1
         try:
-            file = self._file_for(int(entry["record_size"]))
+            file = self._file_for(size)
         except OSError as error:
             return self._refuse(ring, first, last, error)
         self.last_timestamp = max(self.last_timestamp, now_ms)

@@ -23,7 +23,8 @@ from appliance.net.frame import ONEWAY, RESPONSE, Frame, FrameError
 
 CONNECT_NS = 3_000_000_000
 """An attempt to connect is given up after this (Apache's connectTimeoutMillis)."""
-PAUSE_MIN_NS, PAUSE_MAX_NS = 100_000_000, 3_000_000_000
+PAUSE_MIN_NS, PAUSE_MAX_NS = 100_000_000, 800_000_000
+"""Between two attempts: a peer that is back is met again within a second."""
 READ_SIZE = 256 * 1024
 UNSENT_SIZE_MAX = 2 * frames.FRAME_SIZE_MAX
 """A peer that does not read makes requests fail once this much waits for it."""

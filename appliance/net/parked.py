@@ -46,11 +46,21 @@ class Parked:
         self.next_deadline_ns = min(self.next_deadline_ns, deadline_ns)
         return True
 
+    @property
+    def pending(self) -> bool:
+        """Whether a queue now has what a pull waits for."""
+        return self._find() > 0
+
     def ready(self) -> list[Any]:
         """Takes out the pulls whose queue now has what they wait for."""
+        found = self._find()
+        return self._take(self._ready[:found].copy()) if found else []
+
+    def _find(self) -> int:
+        """How many pulls may go on; `_ready` tells which."""
         count = len(self._pulls)
         if not count:
-            return []
+            return 0
         found = lib.ap_queues_ready(
             self._queues.pointer,
             pointer("uint32_t", self._rows),
@@ -58,7 +68,7 @@ class Parked:
             count,
             pointer("uint32_t", self._ready),
         )
-        return self._take(self._ready[:found].copy()) if found else []
+        return int(found)
 
     def late(self, now_ns: int) -> list[Any]:
         """Takes out the pulls whose time is up."""

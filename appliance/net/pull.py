@@ -41,6 +41,8 @@ SUSPEND_MAX_MS = 3_600_000
 """Nobody waits longer, whatever he asks for: clients give up after 30 s."""
 EXAMINED_MAX = 800  # maxFilterMessageSize 16000 / 20
 EXPRESSIONS_MAX = 4096
+EXPRESSION_SIZE_MAX = 1024
+"""Longer ones are parsed anew for each pull: nobody fills our memory with them."""
 EVERY_TAG = b"*"
 """In place of codes; told from them by identity."""
 REMARKS = {
@@ -159,16 +161,19 @@ class PullPath:
         codes = self._expressions.get(text)
         if codes is not None:
             return codes
-        tags = [] if text == b"*" else [tag.strip() for tag in text.split(b"||")]
-        if text != b"*" and not any(tags):
+        if not text.replace(b"||", b""):
             return None  # the coordinator knows what is wrong with it
-        numbers = {lib.ap_tags_code(tag, len(tag)) for tag in tags if tag}
-        if len(self._expressions) >= EXPRESSIONS_MAX:
-            self._expressions.clear()
+        tags = [] if text == b"*" else [tag.strip() for tag in text.split(b"||")]
+        # Of blanks alone nothing matches; no tag is spelled like the expression itself.
+        wanted = [tag for tag in tags if tag] or [text] * len(tags)
+        numbers = {lib.ap_tags_code(tag, len(tag)) for tag in wanted}
         # More tags than a filter holds: clients look at the tag itself once more anyway.
         some = 0 < len(numbers) <= lib.AP_CODES_MAX
         codes = np.array(sorted(numbers), np.int32).tobytes() if some else EVERY_TAG
-        self._expressions[text] = codes
+        if len(self._expressions) >= EXPRESSIONS_MAX:
+            self._expressions.clear()
+        if len(text) <= EXPRESSION_SIZE_MAX:
+            self._expressions[text] = codes
         return codes
 
     # ------------------------------------------------------------- answers

@@ -18,7 +18,7 @@ from clib import ffi, lib
 
 from appliance.net.frame import ONEWAY
 from appliance.net.poll import Sockets
-from appliance.net.responses import SERVICE_NOT_AVAILABLE, SYSTEM_BUSY
+from appliance.net.responses import MESSAGE_ILLEGAL, SERVICE_NOT_AVAILABLE, SYSTEM_BUSY
 
 REGION = "DefaultRegion"
 BUSY = "[OVERLOAD]system busy, start flow control for a while"
@@ -26,6 +26,7 @@ REFUSED = (
     "service not available now. It may be caused by one of the following reasons: the broker's "
     "disk is full, the broker's disk failed, or the broker is shutting down."
 )
+TOO_LONG = "the message is illegal: a file of the store does not hold all of it"
 
 
 def build_facts(cluster: str, host: str, port: int, message_max: int) -> Any:
@@ -57,7 +58,10 @@ class SendPath:
         self._chosen, self._queue_rows = ffi.new("uint32_t[]", most), ffi.new("uint32_t[]", most)
         self._others, self._other_count = ffi.new("uint32_t[]", most), ffi.new("uint64_t *")
         self._busy = ffi.new("char[]", BUSY.encode())
-        self._refused = ffi.new("char[]", REFUSED.encode())
+        self._refusals = {
+            SERVICE_NOT_AVAILABLE: ffi.new("char[]", REFUSED.encode()),
+            MESSAGE_ILLEGAL: ffi.new("char[]", TOO_LONG.encode()),
+        }
 
     def take(self, count: int) -> tuple[list[int], int]:
         """Publishes the plain sends among the first `count` requests for the writer.
@@ -115,17 +119,18 @@ class SendPath:
         lib.ap_send_answer(
             self._sockets.net, self._build, self._ring.header, done.header, first, last
         )
-        for offset in np.flatnonzero(done.part(first, last)["code"]):
-            self._refuse(self._ring.entries[(first + int(offset)) & self._ring.mask])
+        codes = done.part(first, last)["code"]
+        for offset in np.flatnonzero(codes).tolist():
+            self._refuse(first + offset, int(codes[offset]))
         failpoint.reach("frontend.answered")
         done.release(last)
         return last - first
 
-    def _refuse(self, entry: Any) -> None:
-        """The writer could not store this one."""
-        if not entry["flags"] & lib.AP_ONEWAY:
+    def _refuse(self, position: int, code: int) -> None:
+        """Answers a send that the writer did not store; one that is stored has its answer."""
+        entry, remark = self._ring.entries[position & self._ring.mask], self._refusals.get(code)
+        if remark is not None and not entry["flags"] & lib.AP_ONEWAY:
             connection, opaque = int(entry["connection"]), int(entry["opaque"])
-            code, remark = SERVICE_NOT_AVAILABLE, self._refused
             lib.ap_answer_code(self._sockets.net, connection, opaque, code, remark)
 
     @property

@@ -129,6 +129,20 @@ def test_a_silent_nameserver_holds_up_nobody() -> None:
     assert place.two.registrations() == [["T"]]
 
 
+def test_a_silent_nameserver_is_connected_to_anew() -> None:
+    """Its host may have been replaced: the old connection would not tell for many minutes."""
+    place = Place(ONE)
+    place.one.silent = True
+    place.pass_ns(PERIOD_NS)
+    (link,) = place.desk.coordinator._registration.links
+    connections = link.connections
+    place.one.silent = False
+    place.one.registrations()
+    place.pass_ns(TIMEOUT_NS)
+    assert link.connections == connections + 1
+    assert len(place.one.registrations()) == 1
+
+
 def test_who_comes_back_is_told_at_once() -> None:
     place = Place(ONE)
     place.one.up = False

@@ -5,6 +5,7 @@ Owns: the brokers' processes and the folder that each is given.
 Fails: AssertionError, with the end of the log, when a broker does not start or end as it should.
 """
 
+import json
 import os
 import random
 import shlex
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,31 +66,43 @@ def await_until(what: str, reached: Callable[[], bool], seconds: float = READY_S
 
 
 class Appliance:
-    """The appliance under test, on free ports, with its store in `folder`."""
+    """The appliance under test, on free ports, with its store in `folder`.
 
-    def __init__(self, folder: Path, *, flush: str = "sync") -> None:
+    `nameservers` are those that its broker registers with; without them it runs its own. `broker`
+    has further settings of that section.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        flush: str = "sync",
+        nameservers: Sequence[str] = (),
+        broker: Mapping[str, object] | None = None,
+    ) -> None:
         self.ports = free_ports()
-        self.nameserver = f"{HOST}:{self.ports.nameserver}"
+        self.address = f"{HOST}:{self.ports.broker}"
+        own = f"{HOST}:{self.ports.nameserver}"
+        self.nameserver = ";".join(nameservers) or own
         self._log = folder / "appliance.log"
         self._config = folder / "broker.toml"
-        self._config.write_text(self._settings(folder / "store", flush))
+        settings: dict[str, dict[str, object]] = {
+            "broker": {
+                "listen": self.address,
+                "advertise": HOST,
+                "nameservers": list(nameservers) or [own],
+                "frontends": 2,
+                **(broker or {}),
+            },
+            "nameserver": {"enabled": not nameservers, "listen": own},
+            "store": {
+                "root": str(folder / "store"),
+                "flush": flush,
+                "commitlog_file_size": "64MiB",
+            },
+        }
+        self._config.write_text(_toml(settings))
         self._program: Program | None = None
-
-    def _settings(self, store: Path, flush: str) -> str:
-        return f"""
-            [broker]
-            listen = "{HOST}:{self.ports.broker}"
-            advertise = "{HOST}"
-            nameservers = ["{self.nameserver}"]
-            frontends = 2
-            [nameserver]
-            enabled = true
-            listen = "{self.nameserver}"
-            [store]
-            root = "{store}"
-            flush = "{flush}"
-            commitlog_file_size = "64MiB"
-        """
 
     @property
     def supervisor(self) -> int:
@@ -124,37 +137,58 @@ class Appliance:
         return {name: pid for pid, name in children_of(self.supervisor)}
 
 
-class Apache:
-    """The real Apache RocketMQ, started by tools/peer."""
+def _toml(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """Sections of texts, numbers, flags and lists, which TOML writes as JSON does."""
+    lines = []
+    for name, settings in sections.items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    return "\n".join(lines) + "\n"
 
-    def __init__(self, folder: Path) -> None:
+
+class Apache:
+    """The real Apache RocketMQ, started by tools/peer; `settings` are its broker's own."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.ports = free_ports()
+        self.address = f"{HOST}:{self.ports.broker}"
         self.nameserver = f"{HOST}:{self.ports.nameserver}"
         self._folder = folder
+        self._settings = {"mappedFileSizeCommitLog": str(64 << 20), **(settings or {})}
 
     def start(self) -> None:
         """Start NameServer and broker and wait until both have booted."""
-        self._peer("start", "namesrv", "--port", str(self.ports.nameserver))
-        self.start_broker()
+        self.start_nameserver()
+        self.start_broker(self.nameserver)
 
-    def start_broker(self) -> None:
-        """Start the broker alone."""
-        settings = ["--set", f"mappedFileSizeCommitLog={64 << 20}"]
+    def start_nameserver(self) -> None:
+        """Start the NameServer alone."""
+        self._peer("start", "namesrv", "--port", str(self.ports.nameserver))
+
+    def start_broker(self, nameserver: str) -> None:
+        """Start the broker alone, registered with this NameServer."""
+        settings = [word for pair in self._settings.items() for word in ("--set", "=".join(pair))]
         port = str(self.ports.broker)
-        self._peer("start", "broker", "--port", port, "--namesrv", self.nameserver, *settings)
+        self._peer("start", "broker", "--port", port, "--namesrv", nameserver, *settings)
 
     def stop(self) -> None:
         """End both."""
         self._peer("stop")
 
+    def begin_stop(self) -> None:
+        """Ask both to end, without waiting: a broker takes ten seconds and more."""
+        for server in json.loads(self._peer("status")).values():
+            os.kill(server["pid"], signal.SIGTERM)
+
     def close(self) -> None:
         """Leave nothing behind, whatever the state."""
         self._peer("stop", "--kill")
 
-    def _peer(self, *words: str) -> None:
+    def _peer(self, *words: str) -> str:
         command = [sys.executable, str(PEER), *words, "--dir", str(self._folder)]
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
+        return result.stdout
 
 
 def children_of(parent: int) -> list[tuple[int, str]]:

@@ -47,12 +47,12 @@ def test_a_pull_waits_until_its_queue_has_its_offset(scene: Scene) -> None:
     pull = scene.park(3, 7)
     for end in (0, 6, 7):
         scene.end(3, end)
-        assert scene.parked.ready() == []
+        assert (scene.parked.pending, scene.parked.ready()) == (False, [])
     scene.end(2, 100)
     assert scene.parked.ready() == [] and len(scene.parked) == 1
     scene.end(3, 8)
-    assert scene.parked.ready() == [pull]
-    assert scene.parked.ready() == [] and len(scene.parked) == 0
+    assert (scene.parked.pending, scene.parked.ready()) == (True, [pull])
+    assert (scene.parked.pending, scene.parked.ready(), len(scene.parked)) == (False, [], 0)
 
 
 def test_only_those_that_are_late_are_taken(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""pull.py: which pulls are plain, every row of the table of answers, tags, bounds, and long polls."""
+"""pull.py: which pulls are plain, every row of the table of answers, tags, and long polls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,12 @@ class Puller:
     """One client, and the pull path of a frontend over some memory and store."""
 
     def __init__(
-        self, memory: Memory, disk: Disk, root: str, sizes: tuple[int, int], memory_size: int = PLENTY
+        self,
+        memory: Memory,
+        disk: Disk,
+        root: str,
+        sizes: tuple[int, int],
+        memory_size: int = PLENTY,
     ) -> None:
         """`sizes`: bytes of a log file and of a queue file; `memory_size` is taken to be RAM."""
         limits = SocketLimits(connections_max=8, frame_max=1 << 17, backlog_max=1 << 24)
@@ -45,9 +50,7 @@ class Puller:
             memory.queues,
         )
         rows = ConsumeQueueReader(disk, f"{root}/consumequeue", file_size=sizes[1])
-        log = LogReader(
-            disk, f"{root}/commitlog", file_size=sizes[0], bounds=memory.watermarks
-        )
+        log = LogReader(disk, f"{root}/commitlog", file_size=sizes[0], bounds=memory.watermarks)
         self.path = PullPath(self.sockets, tables, rows, log, memory_size=memory_size)
 
     @property
@@ -375,10 +378,8 @@ def test_what_a_pull_commits(scene: Scene) -> None:
 # Long polls ---------------------------------------------------------------------------------------
 
 
-def patient(offset: int = 0, suspend_ms: int = 1000, **fields: object) -> Frame:
-    return pull(
-        offset, sysFlag=SUBSCRIPTION | SUSPEND, suspendTimeoutMillis=suspend_ms, **fields
-    )
+def patient(offset: int = 0, suspend_ms: int = 1000, **fields: Any) -> Frame:
+    return pull(offset, sysFlag=SUBSCRIPTION | SUSPEND, suspendTimeoutMillis=suspend_ms, **fields)
 
 
 def test_a_patient_pull_is_answered_when_a_message_comes(scene: Scene) -> None:

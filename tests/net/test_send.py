@@ -1,7 +1,8 @@
-"""send.py: which sends are plain, what their records and answers say, and what a full ring means."""
+"""send.py: which sends are plain, what records and answers say, and what a full ring means."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from appliance.commitlog.record import decode_properties, encode_message_id, par
 from appliance.net import frame as frames
 from appliance.net.frame import ROCKETMQ, Frame
 from appliance.net.poll import SocketLimits, Sockets
-from appliance.net.send import BUSY, REFUSED, SendPath, build_facts
+from appliance.net.send import BUSY, REFUSED, TOO_LONG, SendPath, build_facts
 from appliance.ring.tables import TOPIC_PULL
 from clib import lib
 from tests.fakes.line import BORN_MS, PEER, Line, batch, pull, send
@@ -100,7 +101,9 @@ PLAIN = {
     "with a binary header": send(),
     "one-way": send(oneway=True),
     "to the last queue": send(queueId=1),
-    "with tags, keys and what is the user's": send(properties={"TAGS": "A", "KEYS": "a b", "u": "1"}),
+    "with tags, keys and what is the user's": send(
+        properties={"TAGS": "A", "KEYS": "a b", "u": "1"}
+    ),
     "as long as may be": send(body=bytes(MESSAGE_MAX)),
     "compressed": send(sysFlag=0x101),
     "not waiting for the disk": send(properties={"WAIT": "false"}),
@@ -222,33 +225,37 @@ def test_a_batch_is_answered_with_all_its_ids(scene: Scene) -> None:
     scene.take()
     scene.store()
     (answer,) = scene.complete()
-    ids = answer.fields["msgId"].split(",")
-    sizes = [int(one[-8:], 16) for one in ids]
-    assert [b - a for a, b in zip(sizes, sizes[1:], strict=False)] == [
-        sizes[1],
-        sizes[1] + 1,
-    ]
+    offsets = [int(one[-8:], 16) for one in answer.fields["msgId"].split(",")]
+    first, second = (after - before for before, after in pairwise(offsets))
+    assert (offsets[0], second - first) == (0, 1), "each record begins where the one before ends"
     assert "transactionId" not in answer.fields and answer.fields["queueOffset"] == "0"
 
 
 def test_answers_come_in_the_order_of_the_sends_and_one_way_gets_none(scene: Scene) -> None:
-    opaques = [
-        scene.client.ask(send(oneway=number % 3 == 1)) for number in range(9)
-    ]
+    opaques = [scene.client.ask(send(oneway=number % 3 == 1)) for number in range(9)]
     scene.take()
     scene.store()
     heard = [answer.opaque for answer in scene.complete()]
     assert heard == [opaque for number, opaque in enumerate(opaques) if number % 3 != 1]
 
 
-def test_what_the_writer_refuses_is_answered_so(scene: Scene) -> None:
+@pytest.mark.parametrize(("code", "remark"), [(14, REFUSED), (13, TOO_LONG)])
+def test_what_the_writer_refuses_is_answered_so(scene: Scene, code: int, remark: str) -> None:
     opaque = scene.client.ask(send())
     scene.client.ask(send(oneway=True))
     scene.take()
-    scene.store(code=14)
+    scene.store(code=code)
     (answer,) = scene.complete()
-    assert (answer.code, answer.opaque, answer.remark) == (14, opaque, REFUSED)
+    assert (answer.code, answer.opaque, answer.remark) == (code, opaque, remark)
     assert scene.path.idle
+
+
+def test_what_is_stored_less_safely_than_asked_has_one_answer(scene: Scene) -> None:
+    scene.client.ask(send())
+    scene.take()
+    scene.store(code=10)
+    (answer,) = scene.complete()
+    assert (answer.code, answer.fields["queueOffset"]) == (10, "0")
 
 
 def test_who_is_gone_gets_no_answer(scene: Scene) -> None:
@@ -334,8 +341,8 @@ def test_a_successor_answers_nobody_and_frees_the_room(scene: Scene, place: str)
     scene.restart()
     if place == "frontend.published":
         scene.store()
-    assert not scene.path.idle
-    assert scene.complete() == [] and scene.path.idle
+    assert (scene.path.idle, scene.complete()) == (False, [])
+    assert scene.path.idle
     scene.client.ask(send())
     scene.take()
     scene.store()
