@@ -16,7 +16,8 @@ from appliance.commitlog.disk import Disk
 from appliance.commitlog.dispatch import Dispatcher, Run
 from appliance.commitlog.flush import Flush, FlushFailed, Syncer
 from appliance.commitlog.house import House
-from appliance.commitlog.store import open_store
+from appliance.commitlog.mapped_file import SyncFailed
+from appliance.commitlog.store import Store, open_store
 from appliance.heritage import WRITER, Heritage
 from appliance.ring.ring import Ring
 from appliance.ring.tables import QueueTable, TopicTable
@@ -45,15 +46,26 @@ class Writer:
         self._poll.register(self._bells.bells[WRITER], select.POLLIN)
         self._tick_ns = 0
         self._failed = ""
-        self._store = open_store(
-            disk,
-            settings.root,
-            file_size=settings.commitlog_file_size,
-            row_count=settings.consumequeue_entries,
-            clock=clock,
-        )
+        self._store = self._open_store(disk, clock)
         self._house = House(disk, self._store, retention_ms=settings.retention_ms)
         self._begin()
+
+    def _open_store(self, disk: Disk, clock: Clock) -> Store:
+        """The recovered store. A sync that fails while a dead writer's sends wait for their answers
+        ends acknowledgement: the next one would succeed without their bytes."""
+        settings = self._heritage.config.store
+        try:
+            return open_store(
+                disk,
+                settings.root,
+                file_size=settings.commitlog_file_size,
+                row_count=settings.consumequeue_entries,
+                clock=clock,
+            )
+        except SyncFailed:
+            if self._watermarks.state == SERVING:
+                self._watermarks.move("state", FAILED)
+            raise
 
     def _begin(self) -> None:
         """Takes over the shared memory: empty after a start, else as a dead writer left it."""

@@ -41,6 +41,7 @@ ffibuilder.set_source(
     depends=["clib/appliance.h", "clib/bytes.h", "clib/entries.h"],
     extra_compile_args=FLAGS + os.environ.get("APPLIANCE_CFLAGS", "").split(),
     extra_link_args=os.environ.get("APPLIANCE_CFLAGS", "").split(),
+    py_limited_api=False,  # one file name, however it is built: no stale one hides a new one
 )
 
 if __name__ == "__main__":

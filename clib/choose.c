@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "appliance.h"
+#include "entries.h"
 
 #define PROPERTIES_MAX 32767u
 #define TOPIC_MAX 127u          /* longer names need a record of version 2 */
@@ -31,10 +32,10 @@ static int64_t queue_row(const ap_table *topics, const ap_request *r) {
   return (int64_t)base + r->queue_id;
 }
 
-/* The records of a batch take no more than one may (Apache: MessageExtEncoder.encode of a batch): however small
- * its items, files, arenas and answers have room for it. */
+/* The records of a batch, with what its rows need, take no more than one message may (Apache: MessageExtEncoder.encode
+ * of a batch): however small its items are, files, arenas and answers have room for it. */
 static int fits(const ap_request *r, const ap_build *build) {
-  uint64_t most = RECORD_HEAD_MAX + r->topic_size + build->suffix_size + 1;
+  uint64_t most = RECORD_HEAD_MAX + r->topic_size + build->suffix_size + 1 + sizeof(Index);
   return r->body_size + r->record_count * most <= (uint64_t)build->message_max + RECORD_ROOM;
 }
 

@@ -61,6 +61,9 @@ int64_t ap_rows_follow(const ap_slots *slots, const ap_row *rows, uint64_t count
 }
 
 void ap_rows_show(ap_queue *queues, const ap_row *rows, uint64_t count) {
-  for (uint64_t i = 0; i < count; i++)
-    __atomic_store_n(&queues[rows[i].queue_row].max, rows[i].queue_offset + 1, __ATOMIC_RELEASE);
+  for (uint64_t i = 0; i < count; i++) {
+    int64_t *max = &queues[rows[i].queue_row].max, end = rows[i].queue_offset + 1;
+    /* What a dead writer had shown is shown again: a reader must not see the end go back. */
+    if (*max < end) __atomic_store_n(max, end, __ATOMIC_RELEASE);
+  }
 }

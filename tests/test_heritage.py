@@ -1,4 +1,4 @@
-"""heritage.py: all that crosses the fork is there, leads where it should, and leaves nothing behind."""
+"""heritage.py: all that crosses the fork is there, leads where it should, and can go again."""
 
 import pytest
 

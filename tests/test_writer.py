@@ -11,6 +11,7 @@ import pytest
 from appliance.commitlog.checkpoint import was_running
 from appliance.commitlog.consume_queue import ConsumeQueueReader
 from appliance.commitlog.files import StorePaths, StoreRefused
+from appliance.commitlog.mapped_file import SyncFailed
 from appliance.config import Flush
 from appliance.failpoint import PLACES
 from appliance.heritage import COORDINATOR, FRONTEND, WRITER
@@ -225,6 +226,22 @@ def test_a_successor_of_a_failed_writer_acknowledges_nothing_either(scene: Scene
     assert scene.writer.stop(scene.clock.now())
     scene.writer.close()
     assert was_running(scene.disk, StorePaths(ROOT))
+
+
+def test_a_sync_that_fails_as_a_successor_recovers_ends_acknowledgement_too(scene: Scene) -> None:
+    def refuse(operation: str, path: str) -> None:
+        if operation == "sync" and path == f"{ROOT}/commitlog/{0:020d}":
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    scene.send()
+    scene.step()
+    whole, scene.disk.before = scene.disk.before, refuse
+    with pytest.raises(SyncFailed):
+        scene.restart()
+    scene.disk.before = whole
+    scene.restart()
+    scene.settle()
+    assert (scene.codes(), scene.read("state"), scene.read("flushed")) == ([REFUSED], FAILED, 0)
 
 
 def test_after_a_start_with_fresh_memory_a_failed_store_serves_again(scene: Scene) -> None:

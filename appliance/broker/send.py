@@ -25,6 +25,7 @@ from appliance.commitlog.record import (
     encode_properties,
     tags_code,
 )
+from appliance.config import RECORD_ROOM_SIZE
 from appliance.net.requests import RefusedError, Request
 from appliance.net.responses import (
     INVALID_PARAMETER,
@@ -48,6 +49,8 @@ from appliance.broker.state import REGION, State
 
 _MULTI_TAGS_FLAG = 2
 _COMPRESSION_MASK = 0x700
+_ROW_SIZE = 16
+"""What a record of a batch takes in the ring beside itself (appends.py)."""
 _HONOURS_MAX_VERSION = 121
 """V3_4_9: clients from here on say themselves how often a message may be consumed."""
 
@@ -235,7 +238,7 @@ def _batch(request: Request, state: State) -> Append:
 
 
 def _items(request: Request, state: State, outer: Record) -> Append:
-    records, tags = [], []
+    records, tags, size = [], [], 0
     for item in _decoded(request.body):
         properties = decode_properties(item.properties)
         if delay_level(properties) > 0:
@@ -251,6 +254,8 @@ def _items(request: Request, state: State, outer: Record) -> Append:
             system_flag=outer.system_flag & ~(COMPRESSED_FLAG | _COMPRESSION_MASK),
         )
         records.append(build(record))
+        size += len(records[-1]) + _ROW_SIZE
+        refuse_size(size - RECORD_ROOM_SIZE, 0, state)  # together they are one append
         tags.append(tags_code(properties.get("TAGS")))
     queue = outer.queue_id
     return Append(outer.topic, queue, tuple(records), tuple(tags), answered_queue_id=queue)

@@ -22,6 +22,10 @@ _CHUNK_SIZE: Final = 1 << 20  # how much is looked at, or zeroed, at a time
 _HEAD_SIZE: Final = 16  # a file whose first bytes are zero was never written
 
 
+class SyncFailed(OSError):
+    """The disk refused a sync: the next one would say nothing of what this one left out."""
+
+
 class MappedFile:
     """One file of the directory, mapped when its bytes are first asked for.
 
@@ -83,8 +87,11 @@ class MappedFile:
         self._allocated = max(self._allocated, end)
 
     def sync(self, up_to_offset: int) -> None:
-        """Bring the file to the disk; what was written up to the offset is durable then."""
-        self._disk.sync(self.memory)
+        """Bring the file to the disk: all of it up to the offset is durable then. SyncFailed."""
+        try:
+            self._disk.sync(self.memory)
+        except OSError as error:
+            raise SyncFailed(error.errno, error.strerror, self.path) from error
         self.synced_offset = max(self.synced_offset, min(up_to_offset, self.end_offset))
 
     def zero_from(self, offset: int) -> int:
@@ -191,7 +198,7 @@ class MappedFileQueue:
             self.disk.sync_path(self.directory)
         last = self.file_at(offset)
         if last is not None and (size := last.zero_from(offset)):
-            self.disk.sync(last.memory)
+            last.sync(offset)
             stale_size += size
         return stale_size
 

@@ -81,9 +81,7 @@ class Engine:
     def receive(self, *, topics: Any = None, groups: Any = None) -> int:
         """Fills `requests`; how many."""
         topics, groups = topics or self._table, groups or self._table
-        return int(
-            lib.ap_net_receive(self.net, topics, groups, self.requests, self.requests_max)
-        )
+        return int(lib.ap_net_receive(self.net, topics, groups, self.requests, self.requests_max))
 
     def frames(self) -> list[Got]:
         """One step: the frames that came with it."""
@@ -113,9 +111,7 @@ class Engine:
         """ap_net_gather of these pieces of memory."""
         flat = [part for it in slices for part in (layout.address_of(it), it.size)]
         array = ffi.new("uint64_t[]", flat or [0, 0])
-        return int(
-            lib.ap_net_gather(self.net, connection, head, len(head), array, len(slices))
-        )
+        return int(lib.ap_net_gather(self.net, connection, head, len(head), array, len(slices)))
 
     def flush(self) -> int:
         """ap_net_flush."""
@@ -146,7 +142,7 @@ class Engine:
 
     def read_all(self, connection: int) -> bytes:
         """All that the peer gets when it reads and the engine steps in turn."""
-        parts = []
+        parts = list[bytes]()
         while True:
             part = self.read(connection)
             if not part:

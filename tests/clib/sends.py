@@ -86,7 +86,9 @@ class Sends:
         """The records of an entry, as they lie in the arena."""
         return bytes(self.send.data(position, int(self.entry(position)["record_size"])))
 
-    def store(self, position: int, *, physical: int, offset: int, timestamp: int = 5, code: int = 0) -> None:
+    def store(
+        self, position: int, *, physical: int, offset: int, timestamp: int = 5, code: int = 0
+    ) -> None:
         """What the writer finds out about an entry."""
         done = self.done.entries[position & self.done.mask]
         done["sequence"], done["code"], done["queue_row"] = position, code, 0
@@ -96,9 +98,14 @@ class Sends:
     def expected(self, **changes: Any) -> bytes:
         """The record that Python builds of a message with these fields of Record."""
         values: dict[str, Any] = {
-            **{"topic": "TopicTest", "body": b"body", "properties": KEY.encode() + SUFFIX},
-            **{"queue_id": 2, "flag": 7, "born_timestamp": 1700000000000},
-            **{"born_host": PEER, "store_host": self.store_host},
+            "topic": "TopicTest",
+            "body": b"body",
+            "properties": KEY.encode() + SUFFIX,
+            "queue_id": 2,
+            "flag": 7,
+            "born_timestamp": 1700000000000,
+            "born_host": PEER,
+            "store_host": self.store_host,
         }
         return build(Record(**{**values, **changes}))
 

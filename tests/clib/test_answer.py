@@ -160,8 +160,13 @@ def test_the_answer_to_a_pull() -> None:
     assert (full.remark, empty.remark, empty.body) == ("FOUND", None, b"")
     assert (full.code, full.opaque, full.flag) == (0, 77, frames.RESPONSE)
     assert full.fields == {
-        **{"nextBeginOffset": str(1 << 40), "minOffset": "0", "maxOffset": str((1 << 40) + 5)},
-        **{"suggestWhichBrokerId": "0", "offsetDelta": "0", "topicSysFlag": "1", "groupSysFlag": "2"},
+        "nextBeginOffset": str(1 << 40),
+        "minOffset": "0",
+        "maxOffset": str((1 << 40) + 5),
+        "suggestWhichBrokerId": "0",
+        "offsetDelta": "0",
+        "topicSysFlag": "1",
+        "groupSysFlag": "2",
     }
     long = b"r" * (lib.AP_REMARK_MAX + 1)
     assert lib.ap_pull_answer(engine.net, connection, pulled, long, slices, 1) == lib.AP_EINVAL

@@ -33,7 +33,9 @@ class Log:
         places, following = self.places, self.following
         return int(lib.ap_assign(send, done, first, last, places, following, self.extent))
 
-    def append(self, first: int, last: int, *, size: int | None = None, begin: int = FILE_BEGIN) -> int:
+    def append(
+        self, first: int, last: int, *, size: int | None = None, begin: int = FILE_BEGIN
+    ) -> int:
         send, done = self.sends.send.header, self.sends.done.header
         length = self.size if size is None else size
         return int(lib.ap_append(send, done, first, last, self.file, begin, length))

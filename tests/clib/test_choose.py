@@ -2,11 +2,10 @@
 
 from typing import Any
 
+from appliance.net.frame import Frame
 from clib import ffi, lib
 from tests.clib.sends import KEY, MESSAGE_MAX, SUFFIX, Sends
 from tools.fuzz_frames import PULL, batch_item
-
-from appliance.net.frame import Frame
 
 BASE = 100
 
@@ -20,9 +19,7 @@ def choose(sends: Sends, *requests: Any) -> tuple[list[tuple[int, int]], list[in
     chosen, rows, others = (ffi.new("uint32_t[]", count) for _ in range(3))
     other_count = ffi.new("uint64_t *")
     table = sends.scanner.topics.table
-    found = lib.ap_send_choose(
-        array, count, table, sends.build, chosen, rows, others, other_count
-    )
+    found = lib.ap_send_choose(array, count, table, sends.build, chosen, rows, others, other_count)
     picked = list(zip(chosen[0:found], rows[0:found], strict=True))
     return picked, list(others[0 : other_count[0]])
 
@@ -98,7 +95,7 @@ def test_a_batch_whose_records_would_be_larger_than_any_message() -> None:
     sends = Sends()
     publish(sends)
     item = batch_item(b"x")
-    most = (MESSAGE_MAX + 65536) // (len(item) + 115 + len("TopicTest") + len(SUFFIX) + 1)
+    most = (MESSAGE_MAX + 65536) // (len(item) + 115 + len("TopicTest") + len(SUFFIX) + 17)
     assert plain(sends, body=item * most, m="true")
     assert not plain(sends, body=item * (most + 1), m="true")
     assert len(item) * (most + 1) < MESSAGE_MAX, "its body alone would pass"

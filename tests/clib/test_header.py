@@ -1,4 +1,4 @@
-"""header.c: what it reads is what net/frame.py and net/requests.py read, or it leaves the frame to them."""
+"""header.c reads what net/frame.py and net/requests.py read, or leaves the frame to them."""
 
 import json
 import os
@@ -18,7 +18,6 @@ from clib import lib
 from tools.fuzz_frames import (
     PROPERTIES,
     PULL,
-    SEND,
     SEND_V2,
     Scanner,
     batch_item,
@@ -93,25 +92,37 @@ def sends(draw: st.DrawFn) -> dict[str, str]:
     text = encode_properties({**properties, "UNIQ_KEY": draw(property_text) or "k"}).decode()
     topic = draw(st.sampled_from(["T", "TopicTest", "unknown"]) | name)
     return SEND_V2 | {
-        **{"b": topic, "e": str(draw(i32)), "f": str(draw(i32)), "g": str(draw(i64))},
-        **{"h": str(draw(i32)), "i": text if draw(st.booleans()) else text[:-1]},
-        **{"j": str(draw(i32)), "n": draw(name)},
+        "b": topic,
+        "e": str(draw(i32)),
+        "f": str(draw(i32)),
+        "g": str(draw(i64)),
+        "h": str(draw(i32)),
+        "i": text if draw(st.booleans()) else text[:-1],
+        "j": str(draw(i32)),
+        "n": draw(name),
     }
 
 
 @st.composite
 def pulls(draw: st.DrawFn) -> dict[str, str]:
     return PULL | {
-        **{"consumerGroup": draw(name), "topic": draw(name), "queueId": str(draw(i32))},
-        **{"queueOffset": str(draw(i64)), "maxMsgNums": str(draw(i32))},
-        **{"sysFlag": str(draw(i32)), "commitOffset": str(draw(i64)), "subscription": draw(name)},
-        **{"suspendTimeoutMillis": str(draw(i64)), "subVersion": str(draw(i64))},
+        "consumerGroup": draw(name),
+        "topic": draw(name),
+        "queueId": str(draw(i32)),
+        "queueOffset": str(draw(i64)),
+        "maxMsgNums": str(draw(i32)),
+        "sysFlag": str(draw(i32)),
+        "commitOffset": str(draw(i64)),
+        "subscription": draw(name),
+        "suspendTimeoutMillis": str(draw(i64)),
+        "subVersion": str(draw(i64)),
     }
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.tuples(st.sampled_from([310, 320]), sends()) | st.tuples(st.sampled_from([11, 361]), pulls()),
+    st.tuples(st.sampled_from([310, 320]), sends())
+    | st.tuples(st.sampled_from([11, 361]), pulls()),
     i32,
     st.sampled_from([JSON, ROCKETMQ]),
     st.sampled_from([0, ONEWAY]),
@@ -138,7 +149,11 @@ def test_any_order_of_members(scanner: Scanner) -> None:
     keys = list(members)
     for turn in range(len(keys)):
         turned = {key: members[key] for key in keys[turn:] + keys[:turn]}
-        for header in (json.dumps(turned), json.dumps(turned, indent=3), json.dumps(turned) + " \r\n"):
+        for header in (
+            json.dumps(turned),
+            json.dumps(turned, indent=3),
+            json.dumps(turned) + " \r\n",
+        ):
             assert said(scanner, json_frame(header)) == FIT
 
 
@@ -293,7 +308,9 @@ def test_headers_of_every_form(scanner: Scanner, header: str, expected: str) -> 
     assert said(scanner, json_frame(header)) == expected
 
 
-@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
+@pytest.mark.parametrize(
+    "bad", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"]
+)
 def test_what_is_not_utf8_is_left_to_python(scanner: Scanner, bad: bytes) -> None:
     properties = b"UNIQ_KEY\x01k\x02a\x01" + bad + b"\x02"
     good = send({**SEND_V2, "i": "MARK"}).encode()

@@ -62,7 +62,11 @@ separators = st.sampled_from(["\x02", "\x02", "\x02\x02", "\x01", ""])
 
 
 @settings(max_examples=400)
-@given(st.lists(st.tuples(names, st.sampled_from(["\x01", "\x01", ""]), values, separators), max_size=6))
+@given(
+    st.lists(
+        st.tuples(names, st.sampled_from(["\x01", "\x01", ""]), values, separators), max_size=6
+    )
+)
 def test_properties_of_any_form(parts: list[tuple[str, str, str, str]]) -> None:
     text = "".join(piece for part in parts for piece in part).encode()
     found, expected = scan(text), decode_properties(text)
@@ -79,7 +83,9 @@ def test_properties_of_any_form(parts: list[tuple[str, str, str, str]]) -> None:
     assert found.delay_level == asked or min(asked, found.delay_level) > 99_999_999
 
 
-@pytest.mark.parametrize("text", [b"", b"\x01", b"\x02", b"\x01\x02", b"TAGS", b"TAGS\x01", b"\x01x"])
+@pytest.mark.parametrize(
+    "text", [b"", b"\x01", b"\x02", b"\x01\x02", b"TAGS", b"TAGS\x01", b"\x01x"]
+)
 def test_properties_that_are_none(text: bytes) -> None:
     found = scan(text)
     assert not (found.odd or found.tagged or found.unique_key_size)
@@ -100,7 +106,9 @@ change = st.tuples(st.integers(0, 200), st.integers(0, 255))
 
 @settings(max_examples=400)
 @given(st.lists(item, max_size=5), st.lists(change, max_size=3), st.integers(0, 9))
-def test_batches_with_any_damage(items: list[bytes], changes: list[tuple[int, int]], cut: int) -> None:
+def test_batches_with_any_damage(
+    items: list[bytes], changes: list[tuple[int, int]], cut: int
+) -> None:
     body = bytearray(b"".join(items))
     for at, value in changes:
         if at < len(body):

@@ -77,6 +77,8 @@ def test_blocks_never_overlap(steps: list[int]) -> None:
                 out.append((address, capacity, number))
         elif out:
             address, capacity, mark = out.pop(0)
-            assert bytes(ffi.buffer(ffi.cast("char *", address), capacity)) == bytes([mark]) * capacity
+            assert (
+                bytes(ffi.buffer(ffi.cast("char *", address), capacity)) == bytes([mark]) * capacity
+            )
             lib.ap_pool_give(pool, address, capacity)
     assert pool.taken == sum(capacity for _, capacity, _ in out)

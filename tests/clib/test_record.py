@@ -60,7 +60,9 @@ def test_a_single_message(peer: bytes, host: str, ended: bool) -> None:
 items = st.tuples(
     st.integers(-(1 << 31), (1 << 31) - 1),
     st.binary(min_size=1, max_size=60),
-    st.sampled_from([b"", b"TAGS\x01a\x02", b"TAGS\x01b", b"K\x01v\x02TAGS\x01\x02", b"\x02", b"x"]),
+    st.sampled_from(
+        [b"", b"TAGS\x01a\x02", b"TAGS\x01b", b"K\x01v\x02TAGS\x01\x02", b"\x02", b"x"]
+    ),
 )
 
 

@@ -17,14 +17,16 @@ def expand(sends: Sends, first: int, last: int, *, most: int = 32) -> tuple[int,
     out, slots = ffi.new("ap_row[]", most), ffi.new("int32_t[]", [70, 71, 72])
     send, done = sends.send.header, sends.done.header
     count = int(lib.ap_rows_expand(send, done, first, last, slots, out, most))
-    return count, [out[i] for i in range(max(count, 0))]
+    return count, [ffi.new("ap_row *", out[i])[0] for i in range(max(count, 0))]
 
 
 def two_entries() -> Sends:
     """A single message, then a batch of three."""
     sends = Sends()
     connection = sends.engine.connect()
-    body = batch_item(b"a" * 9, b"TAGS\x01x\x02") + batch_item(b"b") + batch_item(b"cc", b"TAGS\x01y")
+    body = (
+        batch_item(b"a" * 9, b"TAGS\x01x\x02") + batch_item(b"b") + batch_item(b"cc", b"TAGS\x01y")
+    )
     single = sends.message(connection, b"one", i="TAGS\x01z\x02" + KEY)
     assert sends.put(single, sends.message(connection, body, m="true")) == 2
     sends.store(0, physical=1000, offset=5)

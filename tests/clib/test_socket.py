@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import numpy as np
@@ -68,7 +69,10 @@ def test_many_connections_at_once() -> None:
     engine = Engine(capacity=64)
     connections = [engine.connect() for _ in range(60)]
     rng = random.Random(1)
-    sent = {it: b"".join(frame(rng.randbytes(rng.randrange(400))) for _ in range(9)) for it in connections}
+    sent = {
+        it: b"".join(frame(rng.randbytes(rng.randrange(400))) for _ in range(9))
+        for it in connections
+    }
     got: dict[int, bytes] = dict.fromkeys(connections, b"")
     left = dict(sent)
     while any(left.values()):
@@ -234,7 +238,9 @@ def test_what_is_put_leaves_with_the_flush() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 90_000), st.booleans(), st.integers(0, 60_000)), max_size=25))
+@given(
+    st.lists(st.tuples(st.integers(1, 90_000), st.booleans(), st.integers(0, 60_000)), max_size=25)
+)
 def test_output_is_exact_while_the_peer_reads_as_it_likes(
     steps: list[tuple[int, bool, int]],
 ) -> None:
@@ -310,7 +316,7 @@ def test_gathered_bytes_are_exact_however_few_the_socket_takes(
     connection = engine.connect(buffer_size=8192)
     memory = np.frombuffer(random.Random(0).randbytes(sum(sizes) + 1), np.uint8)
     ends = np.cumsum([0, *sizes])
-    slices = [memory[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    slices = [memory[a:b] for a, b in pairwise(ends)]
     sent = b""
     for number in range(rounds + 1):
         if waiting:

@@ -38,7 +38,9 @@ def slots(table: TopicTable) -> Any:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=30))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8), max_size=30)
+)
 def test_a_table_is_a_dictionary_until_it_is_full(names: list[str]) -> None:
     table, model = topics(), dict[str, int]()
     for name in names:

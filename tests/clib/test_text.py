@@ -1,4 +1,4 @@
-"""text.c, by way of what uses it: escapes undone as Python's json does, and made so that it reads them."""
+"""text.c, by way of what uses it: escapes undone as Python does, and made so that it reads them."""
 
 import json
 from typing import Any
@@ -70,7 +70,11 @@ def test_every_two_byte_beginning() -> None:
 
 
 @settings(max_examples=200)
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n\t\0"\\'), max_size=60))
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n\t\0"\\'), max_size=60
+    )
+)
 def test_remarks_are_read_by_strict_readers(remark: str) -> None:
     data = remark.replace("\0", "\x01").encode()
     engine = Engine()

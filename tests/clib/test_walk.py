@@ -113,7 +113,9 @@ def test_every_byte_of_the_head(record: Record, at: int, value: int) -> None:
 
 
 def test_a_log_cut_anywhere() -> None:
-    log = build(Record("T", b"body", KEYS)) + build(Record("y" * 200, b"", KEYS, born_host=HOSTS[1]))
+    log = build(Record("T", b"body", KEYS)) + build(
+        Record("y" * 200, b"", KEYS, born_host=HOSTS[1])
+    )
     for size in range(len(log) + 1):
         same_as_python(log[:size])
 
@@ -156,6 +158,7 @@ class Rule:
     log_end: int = 1 << 40
     file_size: int = FILE_SIZE
     missing: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
     files: int = 64
     first_offset: int = 0
 
@@ -194,7 +197,7 @@ def by_the_rule(rows: list[Row], rule: Rule) -> Answer:
         elif (
             offset < rule.log_begin
             or size == BLANK_UNIT_SIZE
-            or (offset >= rule.first_offset and offset % rule.file_size + size > rule.file_size)
+            or (rule.files and offset >= rule.first_offset and not_whole(rule, offset, size))
         ):
             answer.removed = True
         else:
@@ -209,6 +212,12 @@ def by_the_rule(rows: list[Row], rule: Rule) -> Answer:
     return answer
 
 
+def not_whole(rule: Rule, offset: int, size: int) -> bool:
+    """The record crosses its file's end, or the file is no longer there."""
+    number, at = divmod(offset - rule.first_offset, rule.file_size)
+    return at + size > rule.file_size or (number < rule.files and number in rule.gone)
+
+
 def merged(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Neighbours as one."""
     slices: list[tuple[int, int]] = []
@@ -220,12 +229,17 @@ def merged(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return slices
 
 
-def pulled(rows: list[Row], rule: Rule, *, slices_max: int = 1000) -> tuple[list[tuple[int, int]], Any]:
+def pulled(
+    rows: list[Row], rule: Rule, *, slices_max: int = 1000
+) -> tuple[list[tuple[int, int]], Any]:
     """(slices, ap_found). Files lie one behind the other with a gap of a megabyte."""
     units = np.array(rows, UNIT)
     memory = ffi.new("uint8_t[]", max(units.nbytes, 1))
     ffi.memmove(memory, units.tobytes(), units.nbytes)
-    addresses = [0 if n in rule.missing else address_in(rule, n) for n in range(rule.files)]
+    addresses = [address_in(rule, n) for n in range(rule.files)]
+    for numbers, mark in ((rule.missing, 0), (rule.gone, lib.AP_GONE)):
+        for number in numbers & frozenset(range(rule.files)):
+            addresses[number] = mark
     array = ffi.new("uint64_t[]", addresses)
     log = ffi.new("ap_log *", [rule.first_offset, rule.file_size, rule.files, array])
     asked = ffi.new("ap_filter *")
@@ -296,6 +310,7 @@ def queues(draw: st.DrawFn) -> list[Row]:
         log_begin=st.sampled_from([0, FILE_SIZE, 2 * FILE_SIZE]),
         log_end=st.sampled_from([0, 2 * FILE_SIZE, 1 << 40]),
         missing=st.frozensets(st.integers(0, 6), max_size=2),
+        gone=st.frozensets(st.integers(0, 6), max_size=2),
         files=st.sampled_from([0, 2, 64]),
         first_offset=st.sampled_from([0, FILE_SIZE]),
     ),
@@ -305,7 +320,8 @@ def test_pulls_by_the_rule(rows: list[Row], rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "size", "count"), [(True, 100, 32), (False, 100, 8), (True, 10_000, 26), (False, 10_000, 6)]
+    ("memory", "size", "count"),
+    [(True, 100, 32), (False, 100, 8), (True, 10_000, 26), (False, 10_000, 6)],
 )
 def test_limits_in_memory_and_on_disk(memory: bool, size: int, count: int) -> None:
     rule = Rule(None, max_count=1000, memory_begin=0 if memory else 1 << 40, file_size=1 << 20)

@@ -21,9 +21,7 @@ class Bench:
     Pairs of rings: 0, a frontend's, and 1, the coordinator's.
     """
 
-    def __init__(
-        self, *, log_file_size: int = LOG_FILE_SIZE, row_count: int = ROW_COUNT
-    ) -> None:
+    def __init__(self, *, log_file_size: int = LOG_FILE_SIZE, row_count: int = ROW_COUNT) -> None:
         self.memory = Memory(log_file_size=log_file_size, row_count=row_count)
         self.disk, self.clock = FakeDisk(), FakeClock()
         self.producers = [Producer(self.memory, number) for number in (0, 1)]

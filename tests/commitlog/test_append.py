@@ -20,7 +20,7 @@ SIZE = 1024
 BARE = 92
 """Bytes of a record without a body whose topic has one letter."""
 PLACES = [place for place in failpoint.PLACES if place.startswith("append.")]
-REFUSED = 14
+ILLEGAL, REFUSED = 13, 14
 
 
 @dataclass
@@ -158,10 +158,16 @@ def test_what_the_end_of_a_file_says(bench: Bench) -> None:
     assert bench.memory.watermarks.appended == size + 200 + BARE
 
 
-def test_a_record_larger_than_a_file_is_our_own_mistake(bench: Bench) -> None:
-    bench.producers[0].send("T", bytes(bench.log_file_size - BARE - BLANK_SIZE + 1))
-    with pytest.raises(AssertionError, match="does not fit"):
-        bench.append()
+def test_what_no_file_can_hold_is_refused_alone(bench: Bench) -> None:
+    producer, most = bench.producers[0], bench.log_file_size - BARE - BLANK_SIZE
+    for size in (1, most + 1, most):
+        producer.send("T", bytes(size))
+    bench.append()
+    bench.show()
+    first, second, third = producer.answers()
+    assert [answer.code for answer in (first, second, third)] == [0, ILLEGAL, 0]
+    assert (third.physical_offset, third.queue_offset) == (bench.log_file_size, 1)
+    assert len(bench.queue("T")) == 2
 
 
 def test_store_timestamps_never_decrease(bench: Bench) -> None:

@@ -8,6 +8,7 @@ Fails: BlockingIOError when more is sent than the socket takes at once.
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from appliance.commitlog.record import Record, encode_properties, parse
 from appliance.net import frame as frames
@@ -27,6 +28,7 @@ class Line:
 
     def __init__(self, sockets: Sockets, *, peer: bytes = PEER) -> None:
         ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         ours.setblocking(False)
         self.socket = ours
         self.connection = sockets.adopt(theirs, peer)
@@ -89,11 +91,11 @@ def send(
     return requests.ask(name, {**values, **fields}, body, flag=ONEWAY if oneway else 0)
 
 
-def batch(*bodies: bytes, tags: str = "", **fields: object) -> Frame:
+def batch(*bodies: bytes, tags: str = "", **fields: Any) -> Frame:
     """A batch of messages as clients send it."""
     properties = encode_properties({"UNIQ_KEY": "b", **({"TAGS": tags} if tags else {})})
     items = b"".join(_item(body, properties) for body in bodies)
-    return send(body=items, name="SEND_BATCH_MESSAGE", key="", batch=True, **fields)  # type: ignore[arg-type]
+    return send(body=items, name="SEND_BATCH_MESSAGE", key="", batch=True, **fields)
 
 
 def _item(body: bytes, properties: bytes) -> bytes:

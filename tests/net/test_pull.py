@@ -88,10 +88,10 @@ class Puller:
 class Scene(Puller):
     """A store that grows when the test says so."""
 
-    def __init__(self, *, memory_size: int = PLENTY, row_count: int = ROW_COUNT) -> None:
-        self.bench = Bench(row_count=row_count)
-        sizes = self.bench.log_file_size, self.bench.store.queues.file_size
-        super().__init__(self.bench.memory, self.bench.disk, "/store", sizes, memory_size)
+    def __init__(self, *, memory_size: int = PLENTY, **sizes: int) -> None:
+        self.bench = Bench(**sizes)
+        files = self.bench.log_file_size, self.bench.store.queues.file_size
+        super().__init__(self.bench.memory, self.bench.disk, "/store", files, memory_size)
         self.memory.topic("T")
         self.memory.group("G")
         for queue_id in (0, 1):
@@ -316,11 +316,17 @@ def test_an_answer_has_as_many_as_were_asked_for_and_one_at_least(scene: Scene) 
         assert (len(bodies(answer)), outcome(answer)[2]) == (found, found)
 
 
-@pytest.mark.parametrize(("memory_size", "most"), [(PLENTY, 32), (0, 8)])
-def test_an_answer_is_shorter_where_the_disk_has_to_be_read(memory_size: int, most: int) -> None:
-    with scene_of(memory_size=memory_size, row_count=100) as scene:
-        scene.store(*(b"x" for _ in range(40)))
-        assert len(bodies(scene.ask(pull(maxMsgNums=100)))) == most
+@pytest.mark.parametrize(
+    ("memory_size", "size", "most"),
+    [(PLENTY, 1, 32), (0, 1, 8), (PLENTY, 30_000, 8), (0, 30_000, 2), (0, 66_000, 1)],
+)
+def test_an_answer_is_shorter_where_the_disk_has_to_be_read(
+    memory_size: int, size: int, most: int
+) -> None:
+    with scene_of(memory_size=memory_size, row_count=100, log_file_size=1 << 18) as scene:
+        scene.store(*(bytes(size) for _ in range(40)))
+        answer = scene.ask(pull(maxMsgNums=100))
+        assert (len(bodies(answer)), outcome(answer)[2]) == (most, most)
 
 
 def test_an_answer_stays_in_one_queue_file(scene: Scene) -> None:
