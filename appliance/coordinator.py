@@ -101,6 +101,7 @@ RECOVERY_NS = 1_000_000_000
 _UNKNOWN_PEER = "0.0.0.0:0"
 _SLEEP_MS = 1000
 _SLEEP_BUSY_MS = 20
+_SLEEP_CUT_OFF_MS = 200
 
 
 class Coordinator:
@@ -409,7 +410,8 @@ class Coordinator:
         if delayed_ns is not None:
             due.append(max(delayed_ns, now.monotonic_ns + _SLEEP_BUSY_MS * 1_000_000))
         left_ms = (min(due) - now.monotonic_ns + 999_999) // 1_000_000
-        return max(0, min(left_ms, _SLEEP_MS))
+        longest_ms = _SLEEP_CUT_OFF_MS if self._registration.cut_off else _SLEEP_MS
+        return max(0, min(left_ms, longest_ms))
 
     def wait(self, timeout_ms: int, now: Now) -> None:
         """Sleeps until the doorbell rings or a NameServer speaks."""

@@ -74,8 +74,15 @@ class Registration:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer or a connection is awaited."""
-        return any(tie.asking or not tie.link.connected for tie in self._ties)
+        """Whether an answer or a connection on its way is awaited."""
+        links = (tie.link for tie in self._ties)
+        coming = any(link.fileno() >= 0 and not link.connected for link in links)
+        return coming or any(tie.asking for tie in self._ties)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a NameServer is to be tried again in a moment."""
+        return any(not tie.link.connected for tie in self._ties)
 
     def announce(self, changed: Iterable[TopicConfig]) -> None:
         """Topics that every NameServer must hear of now."""
