@@ -60,6 +60,7 @@ from appliance.commitlog.disk import Disk
 from appliance.commitlog.reader import LogReader
 from appliance.commitlog.record import encode_host
 from appliance.heritage import COORDINATOR, FRONTEND, WRITER, Heritage
+from appliance.journal import Throttle
 from appliance.net import frame as frames
 from appliance.net import requests
 from appliance.net.frame import Frame, FrameError
@@ -129,6 +130,7 @@ class Coordinator:
         self._handlers = requests.bind(
             lambda row: bool(row.served_by & (BROKER | requests.FRONTEND)), MODULES
         )
+        self._throttle = Throttle(logger)
         self._lines = [self._open_line(number) for number in range(heritage.frontends)]
         self._peers: dict[Connection, str] = {}
         self._opaques = count(1)
@@ -291,7 +293,9 @@ class Coordinator:
             frame = replace(effect.frame, opaque=next(self._opaques))
             self._tell(effect.connection, lib.AP_FRAME, frames.encode(frame))
         else:
-            logger.info("a connection is closed: %s", effect.reason)
+            peer = self._peers.get(effect.connection, _UNKNOWN_PEER)
+            line = f"{peer}: connection closed: {effect.reason}"
+            self._throttle.warning(self.state.now.monotonic_ns, line)
             self._tell(effect.connection, lib.AP_CLOSE)
 
     def _answer(self, connection: Connection, asked: Frame, response: Response) -> None:

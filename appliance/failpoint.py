@@ -15,6 +15,8 @@ PLACES = (
     "append.assigned",  # done entries written, journal still closed
     "append.journaled",  # journal open, nothing copied
     "append.copied",  # records in the log, nothing says so
+    "append.advanced",  # the queues' ends moved, `taken` and `appended` not
+    "append.taken",  # `taken` moved, `appended` not
     "append.counted",  # `taken` and `appended` moved, journal still open
     "append.closed",
     "flush.asked",

@@ -21,6 +21,7 @@ from appliance.commitlog.consume_queue import ConsumeQueueReader
 from appliance.commitlog.disk import Disk
 from appliance.commitlog.reader import LogReader
 from appliance.heritage import COORDINATOR, FRONTEND, WRITER, Heritage, process_name
+from appliance.journal import Throttle
 from appliance.net.poll import CLOSE_REASONS, PEERS_FAULT, SocketLimits, Sockets
 from appliance.net.pull import PullPath
 from appliance.net.responses import SYSTEM_BUSY, SYSTEM_ERROR
@@ -44,7 +45,6 @@ SERIALS_PER_START = 1 << 20
 SWEEP_NS = 5_000_000_000
 TELL_MAX = 4096
 MEMORY_RATIO = 0.4  # accessMessageInMemoryMaxRatio
-LINES_A_SECOND = 10
 
 
 class Event(NamedTuple):
@@ -75,7 +75,7 @@ class Frontend:
         self._text = ffi.new("uint8_t[]", 1 << 16)
         self._sweep_ns = 0
         self._expired = 0
-        self._lines = [0, 0]
+        self._throttle = Throttle(log)
         self._open = self._draining = False
         self._bell = select.poll()
         self._bell.register(heritage.doorbells.bells[FRONTEND + index], select.POLLIN)
@@ -234,18 +234,8 @@ class Frontend:
             self._pulls.parked.forget(ended.connection)
             self._events.append(Event(lib.AP_CLOSED, ended.connection))
             if ended.reason in PEERS_FAULT:
-                self._say(f"{ended.peer}: connection closed: {CLOSE_REASONS[ended.reason]}")
-
-    def _say(self, line: str) -> None:
-        """One line, but no flood of them: a peer must not fill the log."""
-        second = self._sockets.net.now_ns // 1_000_000_000
-        if self._lines[0] != second:
-            if self._lines[1] > LINES_A_SECOND:
-                log.warning("%d more connections closed so", self._lines[1] - LINES_A_SECOND)
-            self._lines = [second, 0]
-        self._lines[1] += 1
-        if self._lines[1] <= LINES_A_SECOND:
-            log.warning("%s", line)
+                line = f"{ended.peer}: connection closed: {CLOSE_REASONS[ended.reason]}"
+                self._throttle.warning(self._sockets.net.now_ns, line)
 
     def _tell_events(self) -> None:
         """Passes on who came and went, in order; what finds no room waits."""
@@ -297,7 +287,8 @@ class Frontend:
         return max(0, left_ns // 1_000_000 + 1)
 
     def pending(self) -> bool:
-        """Answers of the writer or the coordinator wait, or what a parked pull waits for is there."""
+        """Answers of the writer or the coordinator wait, or what a parked pull waits for is
+        there."""
         answered = self._sends.pending or self._tell.tail != self._tell.head
         return answered or self._pulls.parked.pending
 

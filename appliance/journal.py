@@ -25,6 +25,8 @@ PRIORITIES = {
 }
 """Level to the number of sd-daemon(3) and syslog(3)."""
 
+LINES_A_SECOND = 10
+
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 """A peer's bytes may be part of a message: they start no line and move no cursor."""
 
@@ -37,6 +39,25 @@ def open_journal(log: Log, process: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
+
+
+class Throttle:
+    """Warnings about what peers do: a line each, but not so many that a peer fills the log."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._second = self._count = 0
+
+    def warning(self, now_ns: int, line: str) -> None:
+        """Says it, unless LINES_A_SECOND were said in this second; then it is only counted."""
+        second = now_ns // 1_000_000_000
+        if second != self._second:
+            if self._count > LINES_A_SECOND:
+                self._log.warning("%d more lines of this kind", self._count - LINES_A_SECOND)
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= LINES_A_SECOND:
+            self._log.warning("%s", line)
 
 
 def _resolved(form: Format) -> Format:

@@ -13,6 +13,7 @@ import os
 from typing import Protocol
 
 from appliance.clock import Now
+from appliance.journal import Throttle
 from appliance.namesrv import brokers, config, kv_file, permissions, routes, topics
 from appliance.namesrv.settings import Settings, parse_properties
 from appliance.namesrv.state import Close, Effect, Notify, Save, State
@@ -32,7 +33,6 @@ NOTIFY_NS = 3_000_000_000
 IDLE_SWEEP_NS = 1_000_000_000
 PUSH_SLEEP_MS = 10
 """How often a push that is under way is looked after."""
-LINES_A_SECOND = 10
 """A peer must not fill the log."""
 
 
@@ -111,11 +111,13 @@ class NameServer:
         )
         self._pushes: dict[str, tuple[Link, int]] = {}
         self._scan_ns = self._sweep_ns = now.monotonic_ns
-        self._lines = 0
+        self._throttle = Throttle(log)
+        self._now_ns = now.monotonic_ns
         self._load()
 
     def step(self, now: Now) -> int:
         """Serve what has arrived, forget who is silent, push; returns how much was done."""
+        self._now_ns = now.monotonic_ns
         self._sockets.look(now)
         self._sockets.opened()  # Of no interest until they say something.
         arrived = self._sockets.receive()
@@ -213,18 +215,16 @@ class NameServer:
         return failure
 
     def _close(self, connection: int, reason: str) -> None:
-        self._say(f"{self._sockets.peer(connection)}: connection closed: {reason}")
+        self._say(self._sockets.peer(connection), reason)
         self._sockets.close(connection)
 
     def _part(self, ended: Ended) -> None:
         if ended.reason in PEERS_FAULT:
-            self._say(f"{ended.peer}: connection closed: {CLOSE_REASONS[ended.reason]}")
+            self._say(ended.peer, CLOSE_REASONS[ended.reason])
         brokers.connection_closed(self.state, ended.connection)
 
-    def _say(self, line: str) -> None:
-        self._lines += 1
-        if self._lines <= LINES_A_SECOND:
-            log.warning("%s", line)
+    def _say(self, peer: str, reason: str) -> None:
+        self._throttle.warning(self._now_ns, f"{peer}: connection closed: {reason}")
 
     def _save(self, path: str, content: bytes) -> str | None:
         try:
@@ -262,7 +262,6 @@ class NameServer:
             brokers.expire(self.state, _ms(now))
         if now.monotonic_ns >= self._sweep_ns:
             self._sweep_ns = now.monotonic_ns + IDLE_SWEEP_NS
-            self._lines = 0
             idle_ns = settings.server_channel_max_idle_time_seconds * 1_000_000_000
             self._sockets.sweep(now, idle_ns)
 

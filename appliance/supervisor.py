@@ -227,7 +227,9 @@ class RealFork:
 
 def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        named = number in set(signal.Signals)  # not all real-time signals are
+        return f"was killed by {signal.Signals(number).name if named else f'signal {number}'}"
     return f"ended with exit code {os.WEXITSTATUS(status)}"
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
-from appliance.frontend import HEART_BEAT, LINES_A_SECOND, Frontend, make_sockets
+from appliance.frontend import HEART_BEAT, Frontend, make_sockets
 from appliance.heritage import COORDINATOR, FRONTEND, WRITER
 from appliance.net import frame as frames
+from appliance.journal import LINES_A_SECOND
 from appliance.net.frame import RESPONSE, Frame
 from appliance.net.send import BUSY
 from appliance.ring.ring import Ring
@@ -404,7 +405,7 @@ def test_peers_at_fault_are_logged_but_do_not_flood(
     scene.clock.advance(1_000 * MS)
     scene.connect().put(b"\xff" * 8)
     scene.step()
-    assert "3 more connections closed so" in caplog.text
+    assert "3 more lines of this kind" in caplog.text
     assert f"{PEER_TEXT}: connection closed: a frame of an impossible length" in caplog.text
 
 

@@ -1,7 +1,7 @@
-"""Broken frames for the C scanner and the socket engine, the same ones every time; Python is the judge.
+"""Broken frames for the C scanner and the socket engine, always the same; Python is the judge.
 
-Runs in: a developer's terminal, as `python -m tools.fuzz_frames [count [seed]]`, and in tests with a small count.
-Owns: the mutations, and `differences`: where C says something else than net/frame.py and net/requests.py.
+Runs in: a developer's terminal, as `python -m tools.fuzz_frames [count [seed]]`; tests use less.
+Owns: the mutations, and `differences`: where C says something else than Python's twin of it.
 Fails: exit code 1 with the frame in hex; a crash of C is a crash of this.
 """
 
@@ -18,7 +18,7 @@ from appliance.commitlog import record
 from appliance.net import frame as frames
 from appliance.net import requests
 from appliance.net.frame import Frame, FrameError
-from appliance.net.poll import Sockets, SocketLimits
+from appliance.net.poll import SocketLimits, Sockets
 from appliance.ring import tables
 from appliance.ring.region import PrivateSegments
 from clib import ffi, lib
@@ -91,7 +91,7 @@ def differences(scanner: Scanner, data: bytes) -> list[str]:
         left_alone = (found.code, found.opaque, found.flag) == (0, 0, frames.ONEWAY)
         return [] if left_alone else ["a header that is not understood gives no numbers"]
     if frame is None:
-        # Fields of codes that are not hot are not read in the binary header: their lengths may be wrong.
+        # The binary header of a code that is not hot is not read to its end.
         skipped = found.binary and found.kind in (lib.AP_REQUEST_OTHER, lib.AP_REQUEST_RESPONSE)
         return [] if skipped or found.odd else [ODD_FRAME]
     return list(_wrong(scanner, frame))
@@ -175,19 +175,45 @@ def _wrong_pull(scanner: Scanner, asked: Any) -> Iterator[str]:
 
 # The mutations --------------------------------------------------------------------------------
 
-PROPERTIES = "UNIQ_KEY\x01AC11000100002A9F00000000000000FF\x02TAGS\x01标签\x02KEYS\x01a b\x02WAIT\x01false"
+PROPERTIES = (
+    "UNIQ_KEY\x01AC11000100002A9F00000000000000FF\x02TAGS\x01标签\x02KEYS\x01a b\x02WAIT\x01false"
+)
 SEND_V2 = {
-    **{"a": "PG", "b": "TopicTest", "c": "TBW102", "d": "4", "e": "2", "f": "0"},
-    **{"g": "1700000000000", "h": "7", "i": PROPERTIES, "j": "0", "k": "false", "m": "false"},
+    "a": "PG",
+    "b": "TopicTest",
+    "c": "TBW102",
+    "d": "4",
+    "e": "2",
+    "f": "0",
+    "g": "1700000000000",
+    "h": "7",
+    "i": PROPERTIES,
+    "j": "0",
+    "k": "false",
+    "m": "false",
 }
 SEND = {
-    **{"producerGroup": "PG", "topic": "T", "queueId": "1", "sysFlag": "0", "flag": "0"},
-    **{"bornTimestamp": "1700000000000", "properties": PROPERTIES, "reconsumeTimes": "0"},
+    "producerGroup": "PG",
+    "topic": "T",
+    "queueId": "1",
+    "sysFlag": "0",
+    "flag": "0",
+    "bornTimestamp": "1700000000000",
+    "properties": PROPERTIES,
+    "reconsumeTimes": "0",
 }
 PULL = {
-    **{"consumerGroup": "G", "topic": "世界", "queueId": "0", "queueOffset": "12345678901"},
-    **{"maxMsgNums": "32", "sysFlag": "6", "commitOffset": "0", "subVersion": "1700000000000"},
-    **{"suspendTimeoutMillis": "15000", "subscription": "a || b", "expressionType": "TAG"},
+    "consumerGroup": "G",
+    "topic": "世界",
+    "queueId": "0",
+    "queueOffset": "12345678901",
+    "maxMsgNums": "32",
+    "sysFlag": "6",
+    "commitOffset": "0",
+    "subVersion": "1700000000000",
+    "suspendTimeoutMillis": "15000",
+    "subscription": "a || b",
+    "expressionType": "TAG",
 }
 WORDS = (
     *(b"0", b"-1", b"007", b"-0", b"1.5", b"1e3", b"2147483648", b"-2147483649", b"9" * 19),
@@ -307,8 +333,8 @@ LIMITS = SocketLimits(connections_max=4, frame_max=FRAME_MAX, backlog_max=1 << 2
 
 
 def expected(stream: bytes) -> tuple[list[bytes], bool]:
-    """The frames of a stream up to the first that cannot be one, and whether there is such a one."""
-    at, found = 0, []
+    """The frames of a stream up to the first that cannot be one, and whether there is one."""
+    at, found = 0, list[bytes]()
     while len(stream) - at >= 4:
         size = int.from_bytes(stream[at : at + 4])
         if not 4 <= size <= FRAME_MAX - 4:

@@ -149,7 +149,9 @@ class Appender:
         failpoint.reach("append.copied")
         send, done = self._rings[ring].header, self._done[ring].header
         lib.ap_advance(send, done, first, last, self._rows.queues)
+        failpoint.reach("append.advanced")
         self._page.taken[ring] = last
+        failpoint.reach("append.taken")
         self._watermarks.move("appended", int(journal.log_end))
         failpoint.reach("append.counted")
         lib.ap_store(self._open, 0)
