@@ -238,6 +238,7 @@ def _how(status: int) -> str:
 
 def run(config: Config) -> int:
     """Runs the whole appliance until SIGTERM or SIGINT; the exit code. StartError."""
+    bell = _signal_bell()  # before there is anything to leave behind
     open_journal(config.log, "supervisor")
     limits = Limits()
     limits.admit(config.store)
@@ -248,7 +249,7 @@ def run(config: Config) -> int:
         _memory(config, limits, sizes) as heritage,
     ):
         heritage.listeners.update(listeners)
-        return _supervise(heritage, clock)
+        return _supervise(heritage, clock, bell)
 
 
 @contextlib.contextmanager
@@ -352,9 +353,8 @@ def _memory(config: Config, limits: Limits, sizes: tuple[int, int]) -> Iterator[
         segments.remove()
 
 
-def _supervise(heritage: Heritage, clock: Clock) -> int:
+def _supervise(heritage: Heritage, clock: Clock, bell: int) -> int:
     """The supervisor's own loop: children, signals, the `ready` line."""
-    bell = _signal_bell()
     _raise_descriptor_limit()
     supervisor = Supervisor(
         heritage, RealFork(lambda number: launch.run_child(number, heritage, clock))

@@ -11,8 +11,8 @@ import pytest
 
 from appliance.frontend import HEART_BEAT, Frontend, make_sockets
 from appliance.heritage import COORDINATOR, FRONTEND, WRITER
-from appliance.net import frame as frames
 from appliance.journal import LINES_A_SECOND
+from appliance.net import frame as frames
 from appliance.net.frame import RESPONSE, Frame
 from appliance.net.send import BUSY
 from appliance.ring.ring import Ring

@@ -118,10 +118,9 @@ class CheckpointFile:
         if self._memory is None:
             if self._disk.exists(self._path) and self._disk.size(self._path) < CHECKPOINT_SIZE:
                 self._disk.remove(self._path)
-            self._memory = self._disk.open_map(
-                self._path, CHECKPOINT_SIZE, create=True, writable=True
-            )
-            self._disk.allocate(self._memory, 0, CHECKPOINT_SIZE)
+            memory = self._disk.open_map(self._path, CHECKPOINT_SIZE, create=True, writable=True)
+            self._disk.allocate(memory, 0, CHECKPOINT_SIZE)
+            self._memory = memory  # not before it has its blocks
         return self._memory
 
 

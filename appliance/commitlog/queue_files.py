@@ -1,4 +1,4 @@
-"""What the files of one ConsumeQueue say: which rows are true, where they end, where a record stands.
+"""What the files of one ConsumeQueue say: which rows are true, and where a record stands.
 
 Runs in: writer, in recovery and clean-up.
 Owns: nothing of its own; queue_set.py says what is to be done.

@@ -180,7 +180,7 @@ class QueueSet:
         return written if written == len(rows) else written + self._write_strange(rows[written:])
 
     def _write_strange(self, rows: Rows) -> int:
-        """Rows of which some do not simply follow: repeats, gaps, files and chunks to be entered."""
+        """Rows of which some do not simply follow: repeats, gaps, files to be entered."""
         rows = self._fresh(rows)
         if not len(rows):
             return 0

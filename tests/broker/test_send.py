@@ -224,6 +224,17 @@ def test_a_batch_holds_no_delayed_messages(desk: Desk) -> None:
     assert desk.ask(desk.open(), "SEND_BATCH_MESSAGE", header(m="true"), body).code == 13
 
 
+def test_a_batch_of_more_records_than_an_append_may_have() -> None:
+    """However small its items are: their records together are no longer than one may be."""
+    settings = config()
+    store = msgspec.structs.replace(settings.store, max_message_size=16 << 10)
+    desk = Desk(make_heritage(msgspec.structs.replace(settings, store=store)))
+    assert send(desk, body=item(b"x") * 200, m="true").code == 0
+    answer = send(desk, body=item(b"x") * 700, m="true")
+    assert len(item(b"x") * 700) < 16 << 10
+    assert answer.code == 13 and "MSG_REGION" in answer.fields
+
+
 @pytest.mark.parametrize("cut", [1, 10, 21, 24])
 def test_a_batch_that_is_cut(desk: Desk, cut: int) -> None:
     answer = desk.ask(desk.open(), "SEND_BATCH_MESSAGE", header(m="true"), item(b"hello")[:cut])

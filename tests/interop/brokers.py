@@ -84,7 +84,7 @@ class Appliance:
         self.address = f"{HOST}:{self.ports.broker}"
         own = f"{HOST}:{self.ports.nameserver}"
         self.nameserver = ";".join(nameservers) or own
-        self._log = folder / "appliance.log"
+        self.log = folder / "appliance.log"
         self._config = folder / "broker.toml"
         settings: dict[str, dict[str, object]] = {
             "broker": {
@@ -113,7 +113,7 @@ class Appliance:
     def start(self) -> None:
         """Start it and wait for its line that says `ready`."""
         command = [*COMMAND, "start", "--config", str(self._config)]
-        self._program = Program(command, self._log)
+        self._program = Program(command, self.log)
         line = self._program.line(READY_SECONDS)
         assert line.startswith("ready"), f"{line}\n{self._program.tail()}"
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from appliance.commitlog.record import (
@@ -47,7 +47,7 @@ class Client:
         self._socket.connect((HOST, port))
         self._opaques = itertools.count(1)
         self._unread = bytearray()
-        self._arrived: list[Frame] = []
+        self._answers: dict[int, Frame] = {}
         self.pushed: list[Frame] = []
 
     def close(self) -> None:
@@ -113,45 +113,37 @@ class Client:
 
     def answer(self, asked: Frame) -> Frame:
         """The answer to a request that was put, whatever else comes before."""
-        return self._await(lambda frame: frame.response and frame.opaque == asked.opaque)
+        self._read_until(lambda: asked.opaque in self._answers)
+        return self._answers.pop(asked.opaque)
 
     def next_answer(self) -> Frame:
         """The next answer, to whichever request."""
-        return self._await(lambda frame: frame.response)
+        self._read_until(lambda: bool(self._answers))
+        return self._answers.pop(next(iter(self._answers)))
 
     def push(self, code: int) -> Frame:
         """The next request of the broker's own with this code."""
-        for number, frame in enumerate(self.pushed):
-            if frame.code == code:
-                return self.pushed.pop(number)
-        return self._await(lambda frame: not frame.response and frame.code == code)
+        self._read_until(lambda: any(frame.code == code for frame in self.pushed))
+        found = next(frame for frame in self.pushed if frame.code == code)
+        self.pushed.remove(found)
+        return found
 
-    def _await(self, wanted: Any) -> Frame:
+    def _read_until(self, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        seen = 0
-        while True:
-            for number in range(seen, len(self._arrived)):
-                if wanted(self._arrived[number]):
-                    return self._take(number)
-            seen = len(self._arrived)
-            assert time.monotonic() < deadline, f"no answer within {PATIENCE_SECONDS:.0f} s"
+        while not reached():
+            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:.0f} s"
             assert self._read(), "the broker closed the connection"
             self._split()
 
-    def _take(self, number: int) -> Frame:
-        """That frame. Answers that came before it stay, pushes go to `pushed`."""
-        frame = self._arrived.pop(number)
-        self.pushed += [one for one in self._arrived if not one.response]
-        self._arrived = [one for one in self._arrived if one.response]
-        return frame
-
     def _split(self) -> None:
-        with memoryview(self._unread) as view:
-            complete, used = frames.split(view)
-            self._arrived += [frames.decode(bytes(one)) for one in complete]
-            for one in complete:
-                one.release()
+        complete, used = frames.split(bytes(self._unread))
         del self._unread[:used]
+        for frame in map(frames.decode, complete):
+            if frame.response:
+                assert frame.opaque not in self._answers, f"answered twice: {frame}"
+                self._answers[frame.opaque] = frame
+            else:
+                self.pushed.append(frame)
 
 
 def _text(value: object) -> str:
@@ -176,7 +168,7 @@ def properties(**pairs: object) -> str:
     return "".join(f"{name}\x01{value}\x02" for name, value in pairs.items())
 
 
-def message(topic: str, queue: int = 0, **fields: object) -> dict[str, object]:
+def message(topic: str, queue: int = 0, **fields: Any) -> dict[str, Any]:
     """The header of a send, with one-letter names as 310 and 320 have them."""
     born_ms = int(time.time() * 1000)
     base = {"a": "PG", "b": topic, "c": "TBW102", "d": 4, "e": queue, "f": 0, "g": born_ms, "h": 0}
@@ -194,14 +186,14 @@ def _batch_item(body: bytes, text: bytes) -> bytes:
     return head + body + len(text).to_bytes(2) + text
 
 
-def send(client: Client, topic: str, body: bytes = b"x", queue: int = 0, **fields: object) -> Frame:
+def send(client: Client, topic: str, body: bytes = b"x", queue: int = 0, **fields: Any) -> Frame:
     """Stores one message; the answer."""
     answer = client.ask("SEND_MESSAGE_V2", message(topic, queue, **fields), body)
     assert answer.code == 0, answer
     return answer
 
 
-def create_topic(client: Client, topic: str, queues: int = 4, **fields: object) -> None:
+def create_topic(client: Client, topic: str, queues: int = 4, **fields: Any) -> None:
     """As an administrator does; `fields` are those of request 17."""
     answer = client.ask(
         "UPDATE_AND_CREATE_TOPIC",
@@ -220,7 +212,7 @@ def create_topic(client: Client, topic: str, queues: int = 4, **fields: object) 
     assert answer.code == 0, answer
 
 
-def create_group(client: Client, group: str, **members: object) -> None:
+def create_group(client: Client, group: str, **members: Any) -> None:
     """As an administrator does; `members` are those of SubscriptionGroupConfig."""
     config = {"groupName": group, "retryQueueNums": 1, "retryMaxTimes": 16, **members}
     answer = client.ask("UPDATE_AND_CREATE_SUBSCRIPTIONGROUP", body=config)
@@ -230,7 +222,7 @@ def create_group(client: Client, group: str, **members: object) -> None:
 # What a consumer says ----------------------------------------------------------------------------
 
 
-def pull_fields(topic: str, offset: int = 0, queue: int = 0, **fields: object) -> dict[str, object]:
+def pull_fields(topic: str, offset: int = 0, queue: int = 0, **fields: Any) -> dict[str, Any]:
     """The header of a pull that brings its filter and does not wait."""
     return {
         "consumerGroup": "CG",
@@ -248,7 +240,7 @@ def pull_fields(topic: str, offset: int = 0, queue: int = 0, **fields: object) -
     }
 
 
-def pull(client: Client, topic: str, offset: int = 0, queue: int = 0, **fields: object) -> Frame:
+def pull(client: Client, topic: str, offset: int = 0, queue: int = 0, **fields: Any) -> Frame:
     """One pull; the answer."""
     return client.ask("PULL_MESSAGE", pull_fields(topic, offset, queue, **fields))
 
@@ -288,7 +280,7 @@ def read_queue(client: Client, topic: str, count: int, queue: int = 0) -> list[R
 # What a group's member says ----------------------------------------------------------------------
 
 
-def subscription(topic: str, expression: str = "*", version: int = 1) -> dict[str, object]:
+def subscription(topic: str, expression: str = "*", version: int = 1) -> dict[str, Any]:
     """What a consumer reads of a topic, as in a heartbeat."""
     tags = [] if expression == "*" else expression.split(" || ")
     return {
@@ -303,8 +295,8 @@ def subscription(topic: str, expression: str = "*", version: int = 1) -> dict[st
 
 
 def heartbeat(
-    client_id: str, group: str, *subscriptions: dict[str, object], model: str = "CLUSTERING"
-) -> dict[str, object]:
+    client_id: str, group: str, *subscriptions: dict[str, Any], model: str = "CLUSTERING"
+) -> dict[str, Any]:
     """The body of request 34."""
     consumer = {
         "groupName": group,

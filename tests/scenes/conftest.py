@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.brokers import Apache, Appliance, process_row
-from tests.scenes.client import Client, connected
+from tests.scenes.client import Client, connected, create_topic
 
 BROKERS = ["appliance", *(["apache"] if "INTEROP_PEER" in os.environ else [])]
 """INTEROP_PEER=1 plays the scenes on the real broker, too: it must meet every expectation."""
@@ -75,3 +75,10 @@ def other(broker: Appliance | Apache) -> Iterator[Client]:
 def topic(request: pytest.FixtureRequest) -> str:
     """A name that no other scene uses."""
     return re.sub("[^a-zA-Z0-9_-]", "-", request.node.name)[:100]
+
+
+@pytest.fixture
+def made(client: Client, topic: str) -> str:
+    """A topic of four queues that is there."""
+    create_topic(client, topic)
+    return topic

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -187,7 +188,7 @@ def test_binary_headers(client: Client, topic: str) -> None:
 def test_a_send_without_a_field_that_it_needs(client: Client, topic: str, missing: str) -> None:
     """Java's handler trips over a null; ours says which field it misses."""
     create_topic(client, topic)
-    answer = client.ask("SEND_MESSAGE_V2", message(topic, **{missing: None}), b"x")
+    answer = client.ask("SEND_MESSAGE_V2", {**message(topic), missing: None}, b"x")
     assert answer.code in ({1, 29} if missing == "b" else {1}), answer
     assert answer.remark
     assert pull(client, topic).code == 19, "nothing is stored"
@@ -198,7 +199,8 @@ def test_a_send_without_a_field_that_it_can_do_without(
     client: Client, topic: str, missing: str
 ) -> None:
     create_topic(client, topic)
-    send(client, topic, **{missing: None})
+    answer = client.ask("SEND_MESSAGE_V2", {**message(topic), missing: None}, b"x")
+    assert answer.code == 0, answer
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_a_send_without_a_field_that_it_can_do_without(
         *[("g", value) for value in ("now", 1 << 64)],
     ],
 )
-def test_a_number_that_is_none(client: Client, topic: str, name: str, value: object) -> None:
+def test_a_number_that_is_none(client: Client, topic: str, name: str, value: Any) -> None:
     """Is not taken for 0: the message would be in a queue that nobody asked for."""
     create_topic(client, topic)
     answer = client.ask("SEND_MESSAGE_V2", message(topic, **{name: value}), b"x")
@@ -227,7 +229,7 @@ def test_a_number_that_is_none(client: Client, topic: str, name: str, value: obj
     ],
 )
 def test_odd_values_are_stored_as_they_are(
-    client: Client, topic: str, name: str, value: object
+    client: Client, topic: str, name: str, value: Any
 ) -> None:
     create_topic(client, topic)
     send(client, topic, b"odd", **{name: value})
@@ -270,8 +272,9 @@ REQUESTS = (
     ],
 )
 def test_any_request_with_nonsense_is_answered(
-    client: Client, code: int, fields: dict[str, object], body: bytes
+    broker: Appliance | Apache, client: Client, code: int, fields: dict[str, object], body: bytes
 ) -> None:
+    """Java's exceptions are not always worded."""
     answer = client.ask(code, fields, body)
-    assert answer.code == 0 or answer.remark
+    assert answer.code == 0 or answer.remark or isinstance(broker, Apache)
     still_serves(client)

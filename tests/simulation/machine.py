@@ -18,15 +18,16 @@ from appliance.commitlog.files import StorePaths, check_store
 from appliance.commitlog.mapped_file import found_file_size
 from appliance.config import Broker, Config, Limits, Nameserver, Store
 from appliance.coordinator import Coordinator
-from appliance.frontend import Frontend, make_sockets
+from appliance.frontend import Frontend, make_sockets, socket_limits
 from appliance.heritage import COORDINATOR, FRONTEND, NAMESERVER, WRITER
 from appliance.nameserver import NameServer
 from appliance.namesrv.settings import Settings
-from appliance.net.poll import SocketLimits, Sockets
+from appliance.net.poll import Sockets
 from appliance.process import Process
 from appliance.ring.region import PrivateSegments
 from appliance.ring.watermarks import STARTING, Watermarks
 from appliance.supervisor import Supervisor
+from appliance.values import KIB
 from appliance.writer import Writer
 from tests.fakes.clock import FakeClock
 from tests.fakes.disk import FakeDisk
@@ -37,7 +38,19 @@ from tests.simulation.plan import Plan
 
 ROOT = "/store"
 MESSAGE_MAX = 10_000
-LIMITS = msgspec.structs.replace(Limits.small(), connections_max=16)
+FRAME_MAX = 32 * KIB
+
+
+def limit(plan: Plan) -> Limits:
+    """Small enough that rings fill up."""
+    return msgspec.structs.replace(
+        Limits.small(),
+        connections_max=16,
+        frame_max=FRAME_MAX,
+        ring_entries=plan.ring_entries,
+        frame_ring_entries=plan.ring_entries,
+        arena_size=plan.arena_size,
+    )
 
 
 def configure(plan: Plan) -> Config:
@@ -69,7 +82,7 @@ class Machine:
         log_size = found_file_size(disk, [paths.commitlog], config.store.commitlog_file_size)
         rows = found_row_count(disk, paths.consumequeue, config.store.consumequeue_entries)
         sizes = log_size, rows * UNIT_SIZE
-        self.heritage = heritages.create(PrivateSegments(), config, LIMITS, sizes)
+        self.heritage = heritages.create(PrivateSegments(), config, limit(plan), sizes)
         self.watermarks = Watermarks(self.heritage.watermarks)
         self.fork = FakeFork(self.heritage, clock, network, self._make)
         self.supervisor = Supervisor(self.heritage, self.fork)
@@ -99,8 +112,7 @@ class Machine:
         return Frontend(number - FRONTEND, self.heritage, sockets, self._disk)
 
     def _make_nameserver(self) -> Process:
-        limits = SocketLimits(LIMITS.connections_max, LIMITS.frame_max, LIMITS.response_backlog_max)
-        sockets = Sockets(limits)
+        sockets = Sockets(socket_limits(self.heritage))
         sockets.watch_doorbell(self.heritage.doorbells.bells[NAMESERVER])
         self._network.serve(NAMESERVER, sockets)
         settings = Settings.kept_in(f"{ROOT}/namesrv", 9876)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from random import Random
 
 from appliance import failpoint
-from appliance.config import KIB
 from appliance.heritage import COORDINATOR, FRONTEND, NAMESERVER, WRITER
+from appliance.values import KIB
 
 KILL, KILL_ALL, POWER = "kill", "kill all", "power cut"
 RESTART, CUT, FULL, STALL = "restart", "cut", "disk full", "stall"
@@ -43,6 +43,8 @@ class Plan:
     nameserver: bool
     log_file_size: int
     queue_rows: int
+    ring_entries: int
+    arena_size: int
     producers: int
     consumers: int
     topics: tuple[str, ...]
@@ -75,6 +77,8 @@ def draw(random: Random) -> Plan:
         nameserver=nameserver,
         log_file_size=random.choice((16, 32, 64)) * KIB,
         queue_rows=random.choice((10, 16, 64)),
+        ring_entries=random.choice((8, 16, 64)),
+        arena_size=random.choice((32, 64, 256)) * KIB,
         producers=random.randint(1, 3),
         consumers=random.randint(1, 2),
         topics=("alpha", "beta")[: random.randint(1, 2)],
@@ -82,7 +86,7 @@ def draw(random: Random) -> Plan:
         size_max=random.choice((60, 400, 1500)),
         fixed_size=random.random() < 0.3,
         window=random.choice((1, 4, 16)),
-        pace_ns=random.choice((100_000, 2_000_000, 20_000_000)),
+        pace_ns=random.choice((100_000, 2_000_000, 20_000_000, 200_000_000)),
         turn_ns=random.choice((10_000, 100_000, 1_000_000)),
         sync_ns=random.choice((100_000, 3_000_000, 30_000_000)),
         haste=tuple(random.choice((1, 3, 9)) for _ in range(7)),

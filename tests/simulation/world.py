@@ -14,9 +14,10 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from socket import socket
+from typing import Any
 
 from appliance import failpoint
 from appliance.heritage import COORDINATOR, FRONTEND, NAMESERVER, WRITER, process_name
@@ -25,7 +26,7 @@ from tests.fakes.disk import FakeDisk
 from tests.fakes.fork import Killed
 from tests.fakes.sockets import FakeNetwork
 from tests.simulation.checker import Books, check_store
-from tests.simulation.clients import MS, Client, Consumer, Load, Producer, Reader
+from tests.simulation.clients import MS, Client, Load, Producer
 from tests.simulation.machine import ROOT, Machine
 from tests.simulation.plan import (
     CUT,
@@ -40,6 +41,7 @@ from tests.simulation.plan import (
     Fault,
     draw,
 )
+from tests.simulation.readers import Consumer, Reader
 
 TURNS_MAX = 6000
 """Turns under faults; then they stop."""
@@ -89,10 +91,11 @@ class Trap:
 class World:
     """One history, from its seed to its Outcome."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **shape: Any) -> None:
+        """`shape`: members of the plan that are not left to the seed."""
         self.seed = seed
         self.random = Random(seed)
-        self.plan = draw(self.random)
+        self.plan = replace(draw(self.random), **shape)
         self.clock, self.network = FakeClock(), FakeNetwork()
         self.disk = FakeDisk(before=lambda operation, path: self._pass(DISK))
         self.books = Books(self.plan.sync)
@@ -233,6 +236,7 @@ class World:
     def _next(self) -> None:
         """Somebody has a turn; if nobody has anything to do, time goes on."""
         self._turn += 1
+        self._end_troubles()
         self.disk.now_ms = self.clock.now().wall_ms
         if self.machine is None:
             self._start()
@@ -266,10 +270,17 @@ class World:
                 if not (crash.machine and self.counts[FULL]):
                     self.books.findings.append(f"crash: {crash.name}: {crash.text}")
             machine.fork.crashes.clear()
+        if machine.fork.overslept and not self._killed:  # a dead one had no time to ring
+            self.books.findings.append(f"overslept: {machine.fork.overslept}")
+        machine.fork.overslept.clear()
         if name == "writer" and machine.serving:
             if wrong := machine.disorder():
                 self.books.findings.append(f"watermarks: {wrong}")
             self._durable = max(self._durable, machine.watermarks.flushed)
+
+    @property
+    def _killed(self) -> int:
+        return sum(count for what, count in self.counts.items() if what.startswith("kill "))
 
     def _idle(self) -> None:
         """Time goes on to the next moment at which somebody has something to do."""
@@ -346,11 +357,14 @@ class World:
     # ---- faults ---------------------------------------------------------------------------------
 
     def _break(self) -> None:
-        """Begins the faults that are due, ends those that have lasted."""
+        """Begins the faults that are due."""
         sent = sum(producer.sent_count for producer in self.producers)
         total = self.plan.messages_max * self.plan.producers
         while self._faults and self._faults[0].at <= sent / total:
             self._begin(self._faults.pop(0))
+
+    def _end_troubles(self) -> None:
+        """Those that have lasted."""
         if self._full_until and self._turn > self._full_until:
             self._full_until, self.disk.capacity = 0, 1 << 40
         self._stalled = {name: end for name, end in self._stalled.items() if end > self._turn}
@@ -402,10 +416,10 @@ class World:
             raise Killed
 
 
-def run(seed: int) -> Outcome:
-    """One history."""
+def run(seed: int, **shape: Any) -> Outcome:
+    """One history; see World."""
     logging.getLogger("appliance").setLevel(logging.CRITICAL + 1)
-    outcome = World(seed).run()
+    outcome = World(seed, **shape).run()
     gc.collect(0)
     return outcome
 
