@@ -120,17 +120,16 @@ def a_coordinator_stores_again_what_it_had_handed_over(patch: pytest.MonkeyPatch
     patch.setattr(Appends, "after", lambda self, source: 0)
 
 
-@bug(faults=tuple(Fault(at / 8, KILL, number=COORDINATOR) for at in range(8)))
-def a_restart_brings_old_consume_offsets_back(patch: pytest.MonkeyPatch) -> None:
-    put = ConsumeOffsets._put_missing
+@bug(pace_ns=200_000_000, faults=tuple(Fault(at / 8, KILL, number=COORDINATOR) for at in range(8)))
+def old_consume_offsets_come_back_with_a_successor(patch: pytest.MonkeyPatch) -> None:
+    load = ConsumeOffsets.load
 
-    def overwrite(self: Any, topic: str, group: str, queues: dict[int, int]) -> None:
-        if (rows := self._rows(topic, group)) is not None:
-            for queue in queues:
-                self._offsets.remove(*rows, queue)
-        put(self, topic, group, queues)
+    def trust_the_file(self: ConsumeOffsets) -> None:
+        for row, topic_row, queue, _ in list(self._offsets.items()):
+            self._offsets.remove(row, topic_row, queue)
+        load(self)
 
-    patch.setattr(ConsumeOffsets, "_put_missing", overwrite)
+    patch.setattr(ConsumeOffsets, "load", trust_the_file)
 
 
 @bug(window=16, faults=tuple(Fault(at / 8, KILL, number=FRONTEND) for at in range(8)))
