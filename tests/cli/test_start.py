@@ -60,8 +60,9 @@ def started(config: Path) -> Iterator[subprocess.Popen[str]]:
             process.wait(30)
 
 
-def segments() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
+def segments(pid: int) -> list[str]:
+    """What that supervisor has in shared memory."""
+    return [path.name for path in Path("/dev/shm").glob(f"appliance-*-{pid}-*")]
 
 
 def refused(config: Path) -> str:
@@ -75,12 +76,12 @@ def refused(config: Path) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_serves_and_ends_with_0(config: Path, number: signal.Signals) -> None:
-    before = segments()
     with started(config) as process:
+        assert segments(process.pid)
         socket.create_connection(("127.0.0.1", port_of(config)), timeout=5).close()
         process.send_signal(number)
         assert process.wait(30) == 0
-    assert segments() <= before
+    assert segments(process.pid) == []
 
 
 def test_it_starts_again_on_its_store(config: Path) -> None:

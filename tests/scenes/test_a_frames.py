@@ -9,7 +9,7 @@ import pytest
 
 from appliance.net import frame as frames
 from appliance.net.frame import ONEWAY, RESPONSE, ROCKETMQ, Frame
-from tests.interop.brokers import Apache, Appliance
+from tests.interop.brokers import Apache, Appliance, await_until
 from tests.scenes.client import (
     Client,
     connected,
@@ -83,6 +83,29 @@ def test_what_ends_the_connection(broker: Appliance | Apache, witness: Client, d
     with connected(broker.ports.broker) as client:
         client.put_bytes(data)
         assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(struct.pack(">iI", -1, 0), "a frame of an impossible length", id="length"),
+        pytest.param(raw(b"this is not JSON"), "the header is not JSON", id="header"),
+    ],
+)
+def test_it_is_told_in_one_line(appliance: Appliance, data: bytes, reason: str) -> None:
+    """So many a second at the most, so that nobody fills the log: it may take another one."""
+    addresses = []
+
+    def told() -> list[str]:
+        with connected(appliance.ports.broker) as client:
+            addresses.append(client.address)
+            client.put_bytes(data)
+            assert client.is_closed()
+        lines = appliance.log.read_text().splitlines()
+        return [line for line in lines if any(f" {one}: " in line for one in addresses)]
+
+    await_until("a line", lambda: bool(told()), seconds=10)
+    assert all(f"connection closed: {reason}" in line for line in told())
 
 
 def test_half_a_frame_then_silence(broker: Appliance | Apache, witness: Client) -> None:
