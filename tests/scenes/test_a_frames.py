@@ -21,7 +21,7 @@ from tests.scenes.client import (
 )
 
 UNKNOWN = 9999
-NOT_SUPPORTED = 3
+BUSY, NOT_SUPPORTED = 2, 3
 
 
 def raw(
@@ -135,11 +135,15 @@ def test_many_frames_in_one_segment(client: Client) -> None:
 
 
 def test_the_longest_frame(client: Client) -> None:
-    """16 MiB with the length word; the request is unknown, its body is no one's business."""
+    """16 MiB with the length word; the request is unknown, its body is no one's business.
+
+    It fills all the room between two processes: until that is free, others are told to wait.
+    """
     frame = client.frame(UNKNOWN)
     frame.body = bytes(LONG - len(frames.encode(frame)))
     client.put(frame)
     assert client.answer(frame).code == NOT_SUPPORTED
+    await_until("room", lambda: client.ask(UNKNOWN).code != BUSY)
     still_serves(client)
 
 
