@@ -121,9 +121,8 @@ class Coordinator:
         self._bells = heritage.doorbells
         levels = range(1, len(LEVELS_MS) + 1)
         assert heritage.frontends <= min(map(source_of, levels)), "each source has its number"
-        generation = int(self._bells.rows[COORDINATOR].generation)
         self.state = open_state(heritage, disk, now, random or Random())
-        self.state.recovering = generation > 1
+        self.state.recovering = self._bells.rows[COORDINATOR].generation > 1
         self._appends = self._open_appends()
         self._deliveries = Deliveries(self.state, self._appends)
         self._registration = Registration(heritage.config.broker, self.state.topics, connect)
@@ -184,7 +183,8 @@ class Coordinator:
                 break
             bound += 1
         del self._unbound[:bound]
-        self.ready = self.ready or (not self._unbound and self.state.topics.bound)
+        if not self.ready and not self._unbound:
+            self.ready = self.state.begin(first=not self._bells.rows[COORDINATOR].ready)
         return bound
 
     # ------------------------------------------------------------- questions

@@ -39,7 +39,8 @@ from appliance.values import join_address
 log = logging.getLogger("appliance.supervisor")
 
 BACKOFF_MIN_NS = 50_000_000
-BACKOFF_MAX_NS = 5_000_000_000
+BACKOFF_MAX_NS = 1_000_000_000
+"""Below the 3 s that clients wait: what dies again and again is a pause for them, no error."""
 STEADY_NS = 1_000_000_000
 """A child that lived so long is started again at once: its clients shall see a pause, no error."""
 STOP_NS = 25_000_000_000

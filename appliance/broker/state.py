@@ -47,6 +47,23 @@ class State:
     recovering: bool = False
     """A predecessor died: the frontends are still telling who is connected."""
 
+    def begin(self, *, first: bool) -> bool:
+        """Whether requests can be served: the writer has said how far every queue goes.
+
+        `first`: nobody was served before us. A power cut may have taken what a group had read.
+        """
+        if not self.topics.bound:
+            return False
+        if first:
+            self.offsets.cap(self._end_of)
+        return True
+
+    def _end_of(self, topic: str, queue: int) -> int | None:
+        """Behind a queue's last message; None when there is no such queue."""
+        if self.topics.queue_row(topic, queue) < 0:
+            return None
+        return self.store.bounds(topic, queue)[1]
+
     def notices(self, group: ConsumerGroup) -> list[Push]:
         """Tell a group's members that it changed, if it likes to know.
 

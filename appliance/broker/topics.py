@@ -62,6 +62,8 @@ def _refuse_numbers(asked: Any) -> None:
             raise RefusedError(INVALID_PARAMETER, f"{name} {count} is not within 0..{QUEUES_MAX}")
     if not 0 <= asked.perm <= _PERM_MAX:
         raise RefusedError(INVALID_PARAMETER, f"perm {asked.perm} is not within 0..{_PERM_MAX}")
+    if (asked.topicSysFlag or 0) < 0:
+        raise RefusedError(INVALID_PARAMETER, f"topicSysFlag {asked.topicSysFlag} is negative")
     if asked.topicFilterType not in (None, "SINGLE_TAG", "MULTI_TAG"):
         raise RefusedError(INVALID_PARAMETER, f"topicFilterType {asked.topicFilterType} is unknown")
 

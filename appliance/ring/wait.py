@@ -11,6 +11,7 @@ Fails: never; a lost wake-up costs one time-out of the sleeper.
 
 import contextlib
 import os
+import weakref
 
 from clib import ffi, lib
 
@@ -34,6 +35,7 @@ class Doorbells:
             region.struct("ap_process", 128 + i * ffi.sizeof("ap_process")) for i in range(count)
         ]
         self.bells = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(count)]
+        self._closed = weakref.finalize(self, _close_all, self.bells)
         self._sleeping = [ffi.addressof(row, "sleeping") for row in self.rows]
 
     def announce_sleep(self, process: int) -> None:
@@ -55,5 +57,9 @@ class Doorbells:
 
     def close(self) -> None:
         """Closes the bells; for tests that made many."""
-        for bell in self.bells:
-            os.close(bell)
+        self._closed()
+
+
+def _close_all(bells: list[int]) -> None:
+    for bell in bells:
+        os.close(bell)

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from appliance import heritage
 from appliance.broker.effects import connection_of
@@ -85,13 +86,20 @@ class PaperWriter:
         done = self.done.entries[position & self.done.mask]
         done["sequence"], done["code"] = position, self.code
         if entry["kind"] == lib.AP_BIND:
-            rows = slice(
+            for row in range(
                 int(entry["queue_index"]), int(entry["queue_index"] + entry["record_count"])
-            )
-            self._queues.offsets["bound"][rows] = 1
+            ):
+                self._bind(row)
             done["code"] = 0
         elif not self.code:
             self._store(position, entry, done, now)
+
+    def _bind(self, row: int) -> None:
+        """A queue goes on where its file ends."""
+        queue = self._queues.offsets[row]
+        if not queue["bound"] and self._disk.exists(self._folder(row)):
+            queue["next"] = queue["max"] = np.count_nonzero(self._unit_file(row)["size"])
+        queue["bound"] = 1
 
     def _store(self, position: int, entry: Any, done: Any, now: Now) -> None:
         row = int(entry["queue_index"])
@@ -130,10 +138,13 @@ class PaperWriter:
         for name in ("appended", "flushed", "dispatched"):
             self._watermarks.move(name, physical + len(record))
 
-    def _unit_file(self, row: int) -> Any:
+    def _folder(self, row: int) -> str:
         place = self._queues.places[row]
         topic = self._topics.name(int(place["topic_row"]))
-        folder = f"/store/consumequeue/{topic}/{int(place['queue_id'])}"
+        return f"/store/consumequeue/{topic}/{int(place['queue_id'])}"
+
+    def _unit_file(self, row: int) -> Any:
+        folder = self._folder(row)
         if folder not in self._units:
             self._disk.make_directories(folder)
             path, size = f"{folder}/{offset_name(0)}", QUEUE_ROWS * UNIT.itemsize
@@ -175,7 +186,10 @@ class Desk:
 
     def restart(self) -> None:
         """The coordinator dies where it stands; a successor takes over."""
-        self.heritage.doorbells.rows[COORDINATOR].generation += 1
+        row = self.heritage.doorbells.rows[COORDINATOR]
+        if self.coordinator.ready:
+            row.ready = row.generation
+        row.generation += 1
         self.coordinator = self.make()
 
     def run(self, *, writing: bool = True) -> None:

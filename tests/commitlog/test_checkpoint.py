@@ -1,5 +1,6 @@
 """checkpoint.py: the page that Apache shares with us, the abort file, the lock."""
 
+import errno
 import random
 import struct
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_what_apache_writes_over_makes_ours_void() -> None:
     page = disk.open_map(PATHS.checkpoint, 4096, writable=True).view
     page[15] = 9
     assert file.read() == Checkpoint(1, 9)
+
+
+def test_a_page_without_its_block_is_not_written() -> None:
+    disk, file = fresh()
+    disk.fail(errno.ENOSPC, on="allocate", times=2)
+    for _ in range(2):
+        with pytest.raises(OSError):
+            file.write(Checkpoint(1, 2), sync=True)
+    file.write(Checkpoint(1, 2), sync=True)
+    assert file.read() == Checkpoint(1, 2)
 
 
 def test_the_abort_file() -> None:

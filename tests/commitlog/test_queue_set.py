@@ -348,3 +348,45 @@ def test_against_a_dictionary(
     for slot, expected in model.items():
         assert content(queues, slot) == expected
         assert queues.next_offset[slot] == len(expected)
+
+
+def test_a_power_cut_may_take_any_file_that_was_not_settled() -> None:
+    """Not the last three alone: many files may be written between two checkpoints."""
+    for seed in range(20):
+        disk = FakeDisk()
+        queues = queue_set(disk)
+        queues.slot("t", 0)
+        queues.write_rows(ascending(75))
+        disk.power_cut(random.Random(seed))
+        again = queue_set(disk)
+        again.recover(END, 0)
+        if len(again):
+            count = int(again.next_offset[0])
+            assert content(again, 0) == [1000 * (row + 1) for row in range(count)]
+
+
+def test_a_successor_syncs_what_a_dead_writer_left_in_the_page_cache() -> None:
+    for seed in range(20):
+        disk = FakeDisk()
+        queues = queue_set(disk)
+        queues.slot("t", 0)
+        queues.write_rows(ascending(75))
+        disk.kill()
+        successor = queue_set(disk)
+        successor.recover(END, 0)
+        assert successor.sync() and successor.settled == (75_100, 75)
+        disk.power_cut(random.Random(seed))
+        again = queue_set(disk)
+        again.recover(END, 75_100)
+        assert content(again, 0) == [1000 * (row + 1) for row in range(75)]
+
+
+def test_blank_rows_at_a_files_begin_hide_no_row_before_it() -> None:
+    queues = queue_set(FakeDisk())
+    queues.slot("t", 0)
+    queues.write_rows(ascending(25))
+    assert queues.blank_out(11_000, 13_000) == 2  # rows 10 and 11, a file's first ones
+    assert queues.rows_below(10_000) == 9
+    queues.blank_out(9_000, 10_500)
+    expected = [-1 if row in (8, 9, 10, 11) else 1000 * (row + 1) for row in range(25)]
+    assert content(queues, 0) == expected

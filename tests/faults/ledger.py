@@ -59,6 +59,10 @@ class Entry:
     place: Place | None = None
     """Where it was acknowledged; None: it was not."""
 
+    def count(self, attempts: int) -> None:
+        """Attempts up to one outcome; the client tells more than one of a send that timed out."""
+        self.attempt_count = (self.attempt_count or 0) + attempts
+
 
 @dataclass
 class Report:
@@ -97,10 +101,11 @@ def read_ledger(path: Path) -> dict[str, Entry]:
                 ledger[message_id] = Entry(message_id, int(sequence), body_hash, int(ns))
             case ["acked", message_id, ns, attempts, topic, queue, queue_offset, offset_id]:
                 entry = ledger[message_id]
-                entry.attempt_count, entry.acked_ns = int(attempts), int(ns)
+                entry.count(int(attempts))
+                entry.acked_ns = int(ns)
                 entry.place = Place(topic, int(queue), int(queue_offset), offset_id)
             case ["unknown", message_id, _, attempts, _]:
-                ledger[message_id].attempt_count = int(attempts)
+                ledger[message_id].count(int(attempts))
             case _:
                 raise ValueError(f"{path}: not a line of a ledger: {line}")
     return ledger

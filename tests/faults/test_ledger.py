@@ -220,3 +220,11 @@ def test_a_strange_line_is_an_error(tmp_path: Path, line: str) -> None:
         read_ledger(file)
     with pytest.raises(ValueError, match="not a line"):
         read_stored(file)
+
+
+def test_attempts_of_every_outcome_count(tmp_path: Path) -> None:
+    path = tmp_path / "sent"
+    path.write_text(
+        "sent\tid\t1\t1\thash\nunknown\tid\t2\t2\ttime-out\nunknown\tid\t3\t1\ttime-out\n"
+    )
+    assert read_ledger(path)["id"].attempt_count == 3

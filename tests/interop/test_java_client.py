@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.brokers import Apache, Appliance
+from tests.interop.brokers import Apache, Appliance, await_until
 from tests.interop.java_client import PREPARE_SECONDS, SCENARIO_SECONDS, Player, scenario_names
+from tests.interop.names import Names
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(PREPARE_SECONDS + SCENARIO_SECONDS)]
 
@@ -35,6 +36,9 @@ def player(
     broker: Appliance | Apache = kind(folder)
     try:
         broker.start()
+        # A real broker may register only ten seconds after it has started.
+        names = Names(broker.nameserver)
+        await_until("first registration", lambda: names.route("TBW102") is not None, 40)
         player = Player(broker.nameserver, "t", folder, serialization)
         try:
             yield player

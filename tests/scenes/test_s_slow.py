@@ -164,7 +164,7 @@ def open_sockets() -> Iterator[Callable[[Appliance, int], list[socket.socket]]]:
     if hard != resource.RLIM_INFINITY and hard < CONNECTIONS + SPARE_DESCRIPTORS:
         pytest.skip(f"this machine allows {hard} descriptors, {CONNECTIONS} clients need more")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (CONNECTIONS + SPARE_DESCRIPTORS, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as stack:
 
         def open_many(appliance: Appliance, count: int) -> list[socket.socket]:

@@ -27,6 +27,7 @@ from tests.simulation.checker import Books, Queue
 TAGS = ("", "TagA", "TagB")
 ODD_PROPERTY = encode_properties({"POP_CK": "0"})
 QUEUE_COUNT = 3
+FLOOD_COUNT = 130
 MS = 1_000_000
 NEVER = 1 << 62
 
@@ -187,7 +188,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Load:
-    """How a producer sends. `size_max`: of a body; `fixed`: all bodies are as long as that."""
+    """How a producer sends. `size_max`: of a body; `fixed`: all bodies are as long as that.
+
+    `flood`: some batches have so many small messages that their records fit into no log file.
+    """
 
     topics: Sequence[str]
     messages_max: int
@@ -195,6 +199,7 @@ class Load:
     pace_ns: int
     size_max: int
     fixed: bool
+    flood: bool
 
 
 class Producer(Client):
@@ -227,9 +232,11 @@ class Producer(Client):
     def _send(self) -> None:
         topic = self._random.choice(self._load.topics)
         queue = topic, self._random.randrange(QUEUE_COUNT)
+        flood = self._load.flood and self._random.random() < 0.01
         count = self._random.randint(2, 6) if self._random.random() < 0.2 else 1
+        count = FLOOD_COUNT if flood else count
         odd = count == 1 and self._random.random() < 0.1
-        messages = [self._message() for _ in range(count)]
+        messages = [self._message(small=flood) for _ in range(count)]
         ids = [message_id for message_id, _, _ in messages]
         for message_id, body, tag in messages:
             self._books.sent(message_id, body, tag)
@@ -240,14 +247,14 @@ class Producer(Client):
             frame.flag |= ONEWAY
         self.ask(frame, queue, ids)
 
-    def _message(self) -> tuple[str, bytes, str]:
+    def _message(self, *, small: bool) -> tuple[str, bytes, str]:
         """(id, body, tag) of the next one."""
         self.sent_count += 1
         message_id = f"{self.name}-{self.sent_count:04d}"
         size = (
             self._load.size_max if self._load.fixed else self._random.randrange(self._load.size_max)
         )
-        body = message_id.encode() + self._random.randbytes(size)
+        body = message_id.encode() + self._random.randbytes(0 if small else size)
         return message_id, body, self._random.choice(TAGS)
 
     def heard(self, answer: Frame, about: About) -> None:

@@ -67,7 +67,7 @@ class Plan:
 
 def draw(random: Random) -> Plan:
     """A history."""
-    frontends, nameserver = random.randint(1, 2), random.random() < 0.3
+    frontends, nameserver = random.randint(1, 2), random.random() < 0.5
     numbers = [WRITER, COORDINATOR, *range(FRONTEND, FRONTEND + frontends)]
     numbers += [NAMESERVER] if nameserver else []
     ways = random.choices(list(WAYS), list(WAYS.values()), k=random.randint(1, 4))

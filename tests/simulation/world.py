@@ -49,6 +49,8 @@ SETTLE_NS = 60_000 * MS
 """So soon after the last fault all that was asked is answered."""
 FULL_TURNS, STALL_TURNS = 300, 150
 START_PAUSE_NS = 10 * MS
+FLOODED_SIZE = 16_384
+"""The largest log file that a batch of many small messages is too long for."""
 SHOWN_MAX = 12
 ROOM_MAX = 16_384
 """Bytes that a full disk may still have."""
@@ -134,6 +136,7 @@ class World:
             plan.pace_ns,
             plan.size_max,
             plan.fixed_size,
+            plan.log_file_size <= FLOODED_SIZE,
         )
         return Producer(load, f"producer-{number}", *self._parts())
 
@@ -418,10 +421,14 @@ class World:
 
 def run(seed: int, **shape: Any) -> Outcome:
     """One history; see World."""
-    logging.getLogger("appliance").setLevel(logging.CRITICAL + 1)
-    outcome = World(seed, **shape).run()
-    gc.collect(0)
-    return outcome
+    log = logging.getLogger("appliance")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)  # what dies here has more to say than anybody wants to read
+    try:
+        return World(seed, **shape).run()
+    finally:
+        log.setLevel(level)
+        gc.collect(0)
 
 
 def main() -> int:

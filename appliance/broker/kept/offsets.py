@@ -10,6 +10,7 @@ created again) are set aside and written back with every save, so no rewrite eve
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from appliance.net.json_text import int_keys
@@ -106,6 +107,17 @@ class ConsumeOffsets:
             self._offsets.put(group_row, topic_row, queue, offset)
             self._changed = True
             self._commits += 1
+
+    def cap(self, end_of: Callable[[str, int], int | None]) -> None:
+        """No group is ahead of a queue's end; `end_of(topic, queue)` is None for no such queue.
+
+        Else a group would be led past the messages that come next.
+        """
+        for group_row, topic_row, queue, offset in list(self._offsets.items()):
+            end = end_of(self._topics.name(topic_row), queue)
+            if end is not None and offset > end:
+                self._offsets.put(group_row, topic_row, queue, end)
+                self._changed = True
 
     def topics_of(self, group: str) -> set[str]:
         """Topics of which the group has an offset."""

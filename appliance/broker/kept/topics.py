@@ -29,6 +29,10 @@ SYSTEM_FLAG_UNIT, SYSTEM_FLAG_UNIT_SUBSCRIBED = 1, 2
 """Bits of topicSysFlag (TopicSysFlag)."""
 
 
+_FLAGS = (1 << 31) - 1
+"""What the shared table and the answers to pulls can hold of an int."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
     """One topic, as Apache's TopicConfig."""
@@ -86,9 +90,9 @@ class TopicConfig:
             name=name,
             read_queues=int(value.get("readQueueNums", 16)),
             write_queues=int(value.get("writeQueueNums", 16)),
-            perm=int(value.get("perm", PERM_READ_WRITE)),
+            perm=int(value.get("perm", PERM_READ_WRITE)) & _FLAGS,
             filter_type=str(value.get("topicFilterType") or "SINGLE_TAG"),
-            system_flag=int(value.get("topicSysFlag") or 0),
+            system_flag=int(value.get("topicSysFlag") or 0) & _FLAGS,
             order=bool(value.get("order", False)),
             attributes=dict(value.get("attributes") or {}),
         )

@@ -137,3 +137,12 @@ def test_the_version_moves_every_so_many_commits(kept: Kept) -> None:
         kept.offsets.commit("T", "G", 0, offset)
     kept.offsets.save(now_ms=NOW_MS)
     assert kept.offsets.version.counter == 1
+
+
+def test_no_group_is_ahead_of_what_a_power_cut_left(kept: Kept) -> None:
+    for queue in range(3):
+        kept.offsets.commit("T", "G", queue, 5)
+    kept.offsets.save(now_ms=NOW_MS)
+    kept.offsets.cap(lambda topic, queue: {0: 3, 1: 7}.get(queue))
+    assert [kept.offsets.get("T", "G", queue) for queue in range(3)] == [3, 5, 5]
+    assert kept.offsets.save(now_ms=NOW_MS)

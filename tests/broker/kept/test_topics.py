@@ -183,6 +183,27 @@ def test_queues_are_bound_by_the_writer(shared: Shared, topics: Topics) -> None:
     assert topics.bound
 
 
+def test_rows_that_a_dead_predecessor_reserved_are_not_waited_for(
+    shared: Shared, topics: Topics
+) -> None:
+    topics.put(TopicConfig("T", 1, 1), now_ms=NOW_MS)
+    queues = QueueTable(shared.queues)
+    queues.offsets["bound"][topics.queue_row("T", 0)] = 1
+    queues.allocate(0, 5)
+    assert topics.bound
+
+
+def test_a_topic_that_cannot_be_kept_costs_no_rows(shared: Shared, topics: Topics) -> None:
+    used = QueueTable(shared.queues).used
+    shared.disk.fail(errno.ENOSPC, on="write_atomic", times=3)
+    for _ in range(3):
+        with pytest.raises(OSError):
+            topics.put(TopicConfig("T", 4, 4), now_ms=NOW_MS)
+    assert QueueTable(shared.queues).used == used
+    topics.put(TopicConfig("T", 4, 4), now_ms=NOW_MS)
+    assert topics.take_unbound() == [(used, 4)]
+
+
 def test_names_that_nobody_has_are_no_rows(topics: Topics) -> None:
     for name in ("", "nobody", "\ud800"):
         assert topics.row(name) == -1
