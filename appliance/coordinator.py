@@ -242,7 +242,11 @@ class Coordinator:
                 # A successor skips all up to here: earlier questions must have their answers.
                 settled = self._lines[origin.source].drain()
                 asker = Asker(question.connection, frame)
-                return settled and self._appends.push(effect, origin, asker)
+                try:
+                    return settled and self._appends.push(effect, origin, asker)
+                except OverflowError as error:  # a number that no entry holds
+                    self._answer(question.connection, frame, Response(SYSTEM_ERROR, str(error)))
+                    return True
             if isinstance(effect, Response):
                 self._answer(question.connection, frame, effect)
             elif isinstance(effect, Again):

@@ -192,6 +192,10 @@ def request(frame: Frame, *, now_ms: int, connection: int = 0, peer: str = "") -
     return Request(declared, frame, now_ms, connection, peer, args)
 
 
+STRANGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What a handler meets in a body that is JSON of another shape than it should have."""
+
+
 def call(handler: Handler, asked: Request, state: Any) -> Any:
     """What the handler says; a refusal, or an unreadable header or body, becomes its response."""
     fault = header.fault(asked.row.asks, asked.frame.fields)
@@ -203,6 +207,9 @@ def call(handler: Handler, asked: Request, state: Any) -> Any:
         return refused.response
     except JsonError as error:
         return Response(SYSTEM_ERROR, f"the body of {asked.row.name} is not readable: {error}")
+    except STRANGE as error:  # a body of another shape; Apache answers exceptions so, too
+        kind = type(error).__name__
+        return Response(SYSTEM_ERROR, f"{asked.row.name} cannot be understood: {kind}: {error}")
 
 
 def unsupported(code: int) -> Response:
