@@ -17,7 +17,6 @@ import select
 from dataclasses import replace
 from itertools import count
 from random import Random
-from types import ModuleType
 
 from appliance import failpoint
 from appliance.broker import (
@@ -81,15 +80,11 @@ from clib import lib
 
 logger = logging.getLogger(__name__)
 
-MODULES: tuple[ModuleType, ...] = (
-    *(admin, clients, groups, locks, offsets, pull, queries, retry, send, topics),
-)
+MODULES = admin, clients, groups, locks, offsets, pull, queries, retry, send, topics
 """Where the functions are that serve requests."""
 
-QUESTIONS_MAX = 256
-"""Of one frontend in one step."""
-RESULTS_MAX = 1024
-"""Of the writer in one step."""
+QUESTIONS_MAX = 256  # of one frontend in one step
+RESULTS_MAX = 1024  # of the writer in one step
 
 REGISTER_NS = 5_000_000
 """Between two looks at the NameServers, when they and we have no news."""
@@ -101,8 +96,7 @@ RECOVERY_NS = 1_000_000_000
 
 _UNKNOWN_PEER = "0.0.0.0:0"
 _SLEEP_MS = 1000
-_SLEEP_BUSY_MS = 20
-_SLEEP_CUT_OFF_MS = 200
+_SLEEP_BUSY_MS, _SLEEP_CUT_OFF_MS = 20, 200
 
 
 class Coordinator:
@@ -240,8 +234,10 @@ class Coordinator:
         for effect in effects:
             if isinstance(effect, Append):
                 # A successor skips all up to here: earlier questions must have their answers.
-                settled = self._lines[origin.source].drain()
-                asker = Asker(question.connection, frame)
+                settled, asker = (
+                    self._lines[origin.source].drain(),
+                    Asker(question.connection, frame),
+                )
                 try:
                     return settled and self._appends.push(effect, origin, asker)
                 except OverflowError as error:  # a number that no entry holds

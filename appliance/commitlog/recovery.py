@@ -331,6 +331,9 @@ class _Recovery:
         # A store that Apache wrote has holes: a full disk must not be met in the middle of a write.
         last = self.log.files[-1]
         last.allocate(0, last.size)
+        # Whoever made it may have died before its length and its name were on disk.
+        last.sync(self.log_end)
+        self.log.disk.sync_path(self.log.directory)
 
 
 def _walk_file(file: MappedFile, position: int, *, count_max: int, check_crc: bool) -> Rows:

@@ -93,10 +93,13 @@ def queue_keys(table: Mapping[Any, Any]) -> dict[MessageQueue, Any]:
 def queue_of(value: Mapping[str, Any]) -> MessageQueue:
     """A MessageQueue that was sent as an ordinary object, its absent members as Java's defaults."""
     try:
+        topic, broker = value.get("topic") or "", value.get("brokerName") or ""
         queue_id = int(value.get("queueId") or 0)
-        return MessageQueue(value.get("topic") or "", value.get("brokerName") or "", queue_id)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise JsonError("not a MessageQueue") from error
+    if not isinstance(topic, str) or not isinstance(broker, str):
+        raise JsonError("a MessageQueue's names are not text")
+    return MessageQueue(topic, broker, queue_id)
 
 
 _STRICT = {kind: JSONDecoder(parse_float=kind) for kind in (float, str)}

@@ -221,6 +221,7 @@ class World:
         self._cast()
         if not self._until(lambda: reader.done):
             self.books.findings.append("unanswered: the last reader")
+            return
         self.books.findings[:] = self.books.verdict(reader.drained)
         self._stop_and_start()
         torn = self.counts[POWER] > 0
